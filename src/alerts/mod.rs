@@ -1,0 +1,8 @@
+//! From an alert to a decision to notify: inbox, route, aggregation group, dedup, escalation policy, history.
+
+mod view;
+
+pub use view::{
+    AlertFilter, AlertRefusal, AlertView, AlertViewState, HistoryEvent, HistoryEventKind, HistoryPage,
+    HistoryQuery, NewAlert,
+};

@@ -1,0 +1,1 @@
+//! Trend, seasonality, forecast, anomaly and change as pure functions over columns.

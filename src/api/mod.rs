@@ -1,0 +1,1 @@
+//! HTTP: routes, wire types, status codes, the first page.

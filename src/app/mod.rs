@@ -1,0 +1,1 @@
+//! Setup, reload and lifecycle: builds the parts, connects them, stops them in reverse.

@@ -1,0 +1,1 @@
+//! Delivery only: receivers, the durable outbox, retry, the message.

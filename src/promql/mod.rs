@@ -1,0 +1,14 @@
+//! PromQL: text to tree, tree to columns.
+//!
+//! The way of a query: [`parse`] gives an [`Expr`](ast::Expr) (lexer, Pratt parser, type check); [`Engine`]
+//! evaluates it against a [`Reader`](crate::storage::Reader) by series and column, with limits and a deadline
+//! that come as arguments; the answer is a [`QueryResult`].
+
+pub mod ast;
+mod engine;
+mod parser;
+mod value;
+
+pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
+pub use parser::{Features, ParseError, parse, parse_with};
+pub use value::{Annotations, MatrixSeries, PointValue, QueryResult, QueryStats, Value, VectorSample};

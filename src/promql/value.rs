@@ -1,0 +1,68 @@
+//! What a query answers.
+
+use std::sync::Arc;
+
+use crate::model::{FloatHistogram, Labels, Timestamp};
+
+/// A float or a native histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PointValue {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// One element of an instant vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VectorSample {
+    pub labels: Labels,
+    pub ts: Timestamp,
+    pub value: PointValue,
+}
+
+/// One series of a range vector: floats and histograms apart, each ascending by time (ms).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MatrixSeries {
+    pub labels: Labels,
+    pub floats: Vec<(Timestamp, f64)>,
+    pub histograms: Vec<(Timestamp, Arc<FloatHistogram>)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Scalar {
+        ts: Timestamp,
+        value: f64,
+    },
+    String {
+        ts: Timestamp,
+        value: String,
+    },
+    /// In the order that the expression gives (`sort`, `topk`), else in none.
+    Vector(Vec<VectorSample>),
+    /// Sorted by labels.
+    Matrix(Vec<MatrixSeries>),
+}
+
+/// Warnings and infos, each once, as Prometheus's API shows them: `PromQL info: … (1:5)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotations {
+    pub warnings: Vec<String>,
+    pub infos: Vec<String>,
+}
+
+/// What a query cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueryStats {
+    /// Samples that the query read, as Prometheus counts them.
+    pub total_samples: u64,
+    /// The most samples that it held at once.
+    pub peak_samples: u64,
+    pub series_selected: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueryResult {
+    pub value: Value,
+    pub annotations: Annotations,
+    pub stats: QueryStats,
+}

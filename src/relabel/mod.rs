@@ -1,0 +1,1 @@
+//! Relabelling: a label set goes in, a label set or nothing comes out.
