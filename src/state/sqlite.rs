@@ -63,8 +63,8 @@ impl SqliteStore {
 
     fn prepare(mut connection: Connection) -> Result<Self, String> {
         let text = |e: rusqlite::Error| e.to_string();
-        let version: usize =
-            connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(text)?;
+        let version: u32 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(text)?;
+        let version = version as usize;
         if version > MIGRATIONS.len() {
             return Err(format!(
                 "it has schema version {version}, this program knows up to {}",
