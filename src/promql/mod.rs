@@ -5,8 +5,8 @@
 //! that come as arguments; the answer is a [`QueryResult`].
 
 pub mod ast;
-pub mod functions;
 mod engine;
+pub mod functions;
 mod parser;
 mod value;
 
