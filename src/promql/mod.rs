@@ -5,6 +5,7 @@
 //! that come as arguments; the answer is a [`QueryResult`].
 
 pub mod ast;
+pub mod functions;
 mod engine;
 mod parser;
 mod value;
