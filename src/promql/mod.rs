@@ -5,11 +5,14 @@
 //! that come as arguments; the answer is a [`QueryResult`].
 
 pub mod ast;
-pub mod functions;
 mod engine;
+pub mod functions;
+mod lexer;
 mod parser;
+mod printer;
+pub(crate) mod quote;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
-pub use parser::{Features, ParseError, parse, parse_with};
+pub use parser::{Features, ParseError, parse, parse_selector, parse_with};
 pub use value::{Annotations, MatrixSeries, PointValue, QueryResult, QueryStats, Value, VectorSample};

@@ -1,29 +1,41 @@
 //! From text to a checked tree.
+//!
+//! Tokens come from the [lexer](super::lexer); `expr` climbs precedences over them, with `selector` for what stands in
+//! braces, `duration` for what stands in brackets and behind `offset`, `literal` for numbers and strings; `check`
+//! then checks types. The first fault ends it, with Prometheus's text and place.
+//!
+//! Invariant: any text at all gives a tree or an error, with bounded recursion; a tree that came out is
+//! well typed, so that the engine need not check again.
 
-use super::ast::{Expr, Pos};
+mod check;
+mod duration;
+mod error;
+mod expr;
+mod features;
+mod literal;
+mod selector;
+#[cfg(test)]
+mod tests;
 
-/// Which optional parts of the language are on; the names are Prometheus's `--enable-feature` values.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    pub experimental_functions: bool,
-    pub duration_expressions: bool,
-    pub extended_range_selectors: bool,
-    pub binop_fill_modifiers: bool,
-    pub delayed_name_removal: bool,
-}
+pub use error::ParseError;
+pub use features::Features;
 
-/// Why a text is no valid expression, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{line}:{column}: parse error: {message}")]
-pub struct ParseError {
-    /// The offending bytes of the text.
-    pub pos: Pos,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    pub message: String,
-}
+use super::ast::{Expr, ExprKind};
+use super::lexer::{Kind, tokenize};
+use crate::model::Matcher;
+use expr::Parser;
+
+/// The longest text of an expression, in bytes: generous for what people and dashboards write, and small enough that
+/// a tree of it does no harm.
+pub const MAX_LENGTH: usize = 256 * 1024;
+
+/// How deep a tree may get; a chain of operators gets deeper by one with each. It bounds the stack that recursion over
+/// the tree takes.
+pub const MAX_DEPTH: usize = 400;
+
+/// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
+/// those who walk the tree later.
+const MAX_NESTING: usize = 128;
 
 /// Parses and type-checks with the default features.
 ///
@@ -37,6 +49,38 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn parse_with(text: &str, _features: Features) -> Result<Expr, ParseError> {
-    Err(ParseError { pos: 0..text.len(), line: 1, column: 1, message: "the parser is not there yet".into() })
+pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
+    let mut parser = start(text, features)?;
+    if parser.peek() == Kind::Eof {
+        return Err(parser.error(text.len()..text.len(), "no expression found in input"));
+    }
+    let mut expr = parser.expr()?;
+    parser.end()?;
+    check::check(&mut expr, text)?;
+    Ok(expr)
+}
+
+/// Parses a series selector as in `match[]`: `up{job="node"}`. It may select everything.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = start(text, Features::default())?;
+    if !(parser.peek().is_metric_name() || parser.peek() == Kind::LeftBrace) {
+        return Err(parser.unexpected("", ""));
+    }
+    let selector = parser.selector()?;
+    parser.end()?;
+    match selector.kind {
+        ExprKind::Vector(v) => Ok(v.matchers),
+        _ => unreachable!("a selector is parsed to a vector selector"),
+    }
+}
+
+fn start(text: &str, features: Features) -> Result<Parser<'_>, ParseError> {
+    if text.len() > MAX_LENGTH {
+        let message = format!("expression of {} bytes is longer than {MAX_LENGTH}", text.len());
+        return Err(ParseError::new(text, MAX_LENGTH..text.len(), message));
+    }
+    Ok(Parser::new(text, tokenize(text), features))
 }
