@@ -18,13 +18,7 @@ impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = if self.lower_inclusive { '[' } else { '(' };
         let close = if self.upper_inclusive { ']' } else { ')' };
-        write!(
-            f,
-            "{open}{},{}{close}:{}",
-            Go(self.lower),
-            Go(self.upper),
-            Go(self.count)
-        )
+        write!(f, "{open}{},{}{close}:{}", Go(self.lower), Go(self.upper), Go(self.count))
     }
 }
 
@@ -180,7 +174,8 @@ impl FloatHistogram {
     /// Drops empty buckets, and the spans that become empty by it.
     pub fn compact(&mut self) {
         let compacted = |spans: &[Span], buckets: &[f64]| {
-            let dense = !buckets.contains(&0.0) && spans.iter().skip(1).all(|s| s.offset != 0 && s.length != 0);
+            let dense =
+                !buckets.contains(&0.0) && spans.iter().skip(1).all(|s| s.offset != 0 && s.length != 0);
             (!dense).then(|| layout(indexed(spans, buckets).filter(|(_, c)| *c != 0.0)))
         };
         if let Some((spans, buckets)) = compacted(&self.positive_spans, &self.positive_buckets) {
