@@ -1,6 +1,8 @@
 //! Prometheus's own test scripts, and real rule files, from a folder beside the repository: `$STREAMGATE_SHARED`, by
 //! default `../shared`. Without it these tests skip, and say so.
 
+#![allow(clippy::unwrap_used)] // A test stops at what it cannot read.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -125,7 +125,7 @@ fn time(text: &str) -> Result<i64, String> {
     }
 }
 
-fn load<'a>(header: &str, lines: &mut dyn Iterator<Item = (usize, &'a str)>) -> Result<CommandKind, Fault> {
+fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<CommandKind, Fault> {
     let mut words = header.split_whitespace();
     let classic_too = match words.next().unwrap_or_default().to_ascii_lowercase().as_str() {
         "load" => false,
