@@ -27,7 +27,7 @@ pub struct Combined {
 /// Source: Neumaier 1974; Prometheus, `util/kahansum`.
 #[inline]
 #[must_use]
-pub(crate) fn kahan_add(add: f64, sum: f64, compensation: f64) -> (f64, f64) {
+pub fn kahan_add(add: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let total = sum + add;
     if total.is_infinite() {
         return (total, 0.0);
