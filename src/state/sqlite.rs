@@ -112,11 +112,9 @@ impl SqliteStore {
     pub fn in_memory() -> Result<Self, StateError> {
         let connection = Connection::open_in_memory().map_err(failed)?;
         match migrate(connection) {
-            Ok(connection) => Ok(SqliteStore {
-                writer: Mutex::new(connection),
-                waiting: Mutex::default(),
-                reader: None,
-            }),
+            Ok(connection) => {
+                Ok(SqliteStore { writer: Mutex::new(connection), waiting: Mutex::default(), reader: None })
+            }
             Err(fault) => Err(fault.error(Path::new(":memory:"))),
         }
     }
@@ -202,7 +200,8 @@ fn write<'a>(
     connection: &mut Connection,
     commits: impl IntoIterator<Item = &'a Waiting>,
 ) -> Result<(), StateError> {
-    let tx = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    let tx =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     for op in commits.into_iter().flat_map(|c| &c.ops) {
         apply(&tx, op).map_err(failed)?;
     }
