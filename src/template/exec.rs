@@ -8,7 +8,6 @@ use super::number::Literal;
 use super::parse::{Body, Template};
 use super::time;
 use super::value::{TemplateError, Value};
-use crate::model::Labels;
 
 /// What one execution may cost.
 #[derive(Clone, Copy, Debug)]
