@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{Config, LoadOptions};
+use crate::config::{Config, LoadOptions, folder_of};
 use crate::promql::Features;
-use crate::yaml::Problems;
+use crate::yaml::{Problems, Source};
+use crate::{alerts, rules};
 
 /// Checks configuration files and, unless `syntax_only`, the files that they name.
 pub(super) fn config(files: &[PathBuf], syntax_only: bool, features: Features) -> ExitCode {
@@ -15,7 +16,7 @@ pub(super) fn config(files: &[PathBuf], syntax_only: bool, features: Features) -
         if !syntax_only {
             check_target_files(&config)?;
         }
-        let (jobs, rules) = (config.jobs.len(), config.rule_paths.len());
+        let (jobs, rules) = (config.jobs.len(), config.rule_files.len());
         Ok(format!("a valid configuration: {}, {}", count(jobs, "scrape job"), count(rules, "rule file")))
     })
 }
@@ -30,6 +31,27 @@ fn check_target_files(config: &Config) -> Result<(), Problems> {
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Checks rule files.
+pub(super) fn rules(files: &[PathBuf], features: Features) -> ExitCode {
+    each(files, |path| {
+        let file = rules::file::load(&read(path)?, features)?;
+        let n = file.groups.iter().map(|g| g.rules.len()).sum();
+        Ok(format!("a valid rule file: {} in {}", count(n, "rule"), count(file.groups.len(), "group")))
+    })
+}
+
+/// Checks files in Alertmanager's format.
+pub(super) fn alertmanager(files: &[PathBuf]) -> ExitCode {
+    each(files, |path| {
+        let config = alerts::config::load(&read(path)?, folder_of(path))?;
+        Ok(format!("a valid Alertmanager file: {}", count(config.receivers.len(), "receiver")))
+    })
+}
+
+fn read(path: &Path) -> Result<Source, Problems> {
+    Source::read(path).map_err(|problem| Problems { list: vec![problem] })
 }
 
 /// Prints a line for each good file and every problem of the others.

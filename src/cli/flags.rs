@@ -48,6 +48,19 @@ pub(super) enum Check {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Check rule files.
+    Rules {
+        /// Comma separated feature names, as for the server.
+        #[arg(long = "enable-feature", value_delimiter = ',', value_name = "NAME")]
+        enable_feature: Vec<String>,
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Check files in Alertmanager's format.
+    Alertmanager {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Defines a flag that is on as `--x` or `--x=true` and off as `--x=false`; `--no-x` is rewritten to that before.

@@ -16,6 +16,8 @@ use crate::promql::Features;
 pub enum Command {
     Serve(Box<ServeOptions>),
     CheckConfig { files: Vec<PathBuf>, syntax_only: bool, features: Features },
+    CheckRules { files: Vec<PathBuf>, features: Features },
+    CheckAlertmanager { files: Vec<PathBuf> },
     Version,
 }
 
@@ -41,6 +43,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             Check::Config { syntax_only, enable_feature, files } => {
                 Command::CheckConfig { files, syntax_only, features: of_check(&enable_feature)? }
             }
+            Check::Rules { enable_feature, files } => {
+                Command::CheckRules { files, features: of_check(&enable_feature)? }
+            }
+            Check::Alertmanager { files } => Command::CheckAlertmanager { files },
         }),
     }
 }
@@ -62,6 +68,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::CheckConfig { files, syntax_only, features } => check::config(&files, syntax_only, features),
+        Command::CheckRules { files, features } => check::rules(&files, features),
+        Command::CheckAlertmanager { files } => check::alertmanager(&files),
         Command::Serve(options) => super::serve::run(*options),
     }
 }

@@ -12,6 +12,7 @@ use crate::model::Labels;
 use crate::promql::Features;
 use crate::reports::Indicator;
 use crate::reports::config::{IndicatorSection, ReportsSection, Schedule, resolve_indicators};
+use crate::rules::{self, file::RuleFile};
 use crate::scrape::config::RawScrapeConfig;
 use crate::scrape::{ScrapeDefaults, ScrapeJob};
 use crate::yaml::{Problems, Source, Spanned, Upstream, mark, null_is_default};
@@ -70,8 +71,8 @@ pub struct Config {
     pub evaluation_interval_ms: i64,
     pub external_labels: Labels,
     pub jobs: Vec<ScrapeJob>,
-    /// The files that `rule_files` stands for, in order, each once.
-    pub rule_paths: Vec<PathBuf>,
+    /// The files that `rule_files` stands for, in order, each once; none if they were not to be read.
+    pub rule_files: Vec<RuleFile>,
     pub host_metrics: bool,
     pub shipped_rules: bool,
     pub export: Export,
@@ -97,8 +98,7 @@ impl Config {
     /// Everything that is wrong with any of them.
     pub fn load(path: &Path, options: LoadOptions) -> Result<Self, Problems> {
         let source = Source::read(path).map_err(|p| Problems { list: vec![p] })?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self::parse(&source, folder, options)
+        Self::parse(&source, folder_of(path), options)
     }
 
     /// Checks a configuration that stands in `folder`.
@@ -111,6 +111,12 @@ impl Config {
         let config = raw.resolve(source, folder, options, &mut problems);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
+}
+
+/// The folder from which relative paths in a file count.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn upstream_keys() -> Vec<Upstream> {
@@ -129,15 +135,23 @@ impl RawConfig {
         problems: &mut Problems,
     ) -> Config {
         let global = self.global.resolve(source, problems);
-        let rule_paths = named_files(&self.rule_files, "rule", options.rule_files, folder, source, problems);
+        let mut rule_files = Vec::new();
+        for path in named_files(&self.rule_files, "rule", options.rule_files, folder, source, problems) {
+            if options.rule_files {
+                let read = Source::read(&path).map_err(|p| Problems { list: vec![p] });
+                match read.and_then(|source| rules::file::load(&source, options.features)) {
+                    Ok(file) => rule_files.push(file),
+                    Err(found) => problems.extend(found),
+                }
+            }
+        }
         let mut jobs = Jobs { defaults: &global.scrape, found: Vec::new(), first: HashMap::new() };
         jobs.add(&self.scrape_configs, source, folder, problems);
         for path in named_files(&self.scrape_config_files, "scrape config", true, folder, source, problems) {
             match Source::read(&path) {
                 Ok(source) => match source.parse_known::<RawScrapeConfigs>(&upstream_keys()) {
                     Ok(raw) => {
-                        let folder = path.parent().unwrap_or(folder);
-                        jobs.add(&raw.scrape_configs, &source, folder, problems);
+                        jobs.add(&raw.scrape_configs, &source, folder_of(&path), problems);
                     }
                     Err(found) => problems.extend(found),
                 },
@@ -152,7 +166,7 @@ impl RawConfig {
             evaluation_interval_ms: global.evaluation_interval_ms,
             external_labels: global.external_labels,
             jobs: jobs.found,
-            rule_paths,
+            rule_files,
             host_metrics: self.host_metrics,
             shipped_rules: self.shipped_rules,
             export: self.export.resolve(source, problems),

@@ -30,7 +30,7 @@ fn problems(text: &str) -> String {
 fn nothing_runs_that_the_file_does_not_say() {
     for text in ["", "global:\n", "# nothing\n", "scrape_configs:\nrule_files:\n"] {
         let config = load(&[("f", text)]).unwrap();
-        assert!(config.jobs.is_empty() && config.rule_paths.is_empty(), "{text:?}");
+        assert!(config.jobs.is_empty() && config.rule_files.is_empty(), "{text:?}");
         assert!(!config.host_metrics && !config.shipped_rules && config.indicators.is_none());
         assert_eq!(config.evaluation_interval_ms, 60_000);
     }
@@ -40,7 +40,7 @@ fn nothing_runs_that_the_file_does_not_say() {
 fn without_a_file_machine_and_server_are_watched() {
     let config = Config::without_file();
     assert!(config.host_metrics && config.shipped_rules && config.indicators.is_none());
-    assert!(config.jobs.is_empty() && config.rule_paths.is_empty());
+    assert!(config.jobs.is_empty() && config.rule_files.is_empty());
 }
 
 #[test]
@@ -56,14 +56,15 @@ fn every_section_is_read() {
         ),
         ("more.yml", "scrape_configs: [{job_name: c, bearer_token_file: t}]\n"),
         ("r/a.yml", ""),
-        ("r/b.yml", ""),
+        ("r/b.yml", "groups: [{name: g, rules: [{record: a, expr: up}]}]\n"),
     ])
     .unwrap();
     let jobs: Vec<_> =
         config.jobs.iter().map(|j| (j.job_name.as_str(), j.interval_ms, j.limits.samples)).collect();
     assert_eq!(jobs, [("a", 15_000, 7), ("b", 5_000, 9), ("c", 15_000, 7)]);
-    let names: Vec<_> = config.rule_paths.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
+    let names: Vec<_> = config.rule_files.iter().map(|f| f.name.rsplit('/').next().unwrap()).collect();
     assert_eq!(names, ["a.yml", "b.yml"]);
+    assert_eq!(config.rule_files[1].groups.len(), 1);
     assert_eq!(config.evaluation_interval_ms, 30_000);
     assert_eq!(config.external_labels, Labels::from_pairs([("a", "b"), ("c", "$x")]));
     assert!(config.host_metrics && config.shipped_rules);
@@ -130,4 +131,14 @@ fn names_of_jobs_are_unique_over_all_files() {
         ),
         "{told}"
     );
+}
+
+#[test]
+fn faults_of_rule_files_are_told_too() {
+    let told = load(&[
+        ("f", "rule_files: [r.yml]\nscrape_configs:\n- job_name: a\n  scheme: x\n"),
+        ("r.yml", "groups:\n- name: g\n  rules:\n  - record: a\n    expr: |\n      up\n        + sum(\n"),
+    ])
+    .unwrap_err();
+    assert!(told.contains("r.yml:7:") && told.contains("f:4:11: "), "{told}");
 }

@@ -15,5 +15,5 @@ mod global;
 mod golden_tests;
 
 pub use export::Export;
-pub use file::{Config, LoadOptions};
+pub use file::{Config, LoadOptions, folder_of};
 pub use global::GlobalSection;
