@@ -49,7 +49,7 @@ pub struct RuleSpec {
     pub kind: RuleKind,
     /// `record` or `alert`.
     pub name: String,
-    /// The expression as the file has it.
+    /// The expression as the file has it, without surrounding space.
     pub query: String,
     pub expr: Arc<Expr>,
     pub labels: Vec<(String, String)>,
@@ -76,6 +76,12 @@ impl RuleSpec {
     #[must_use]
     pub fn label_set(&self) -> Labels {
         Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v)))
+    }
+
+    /// The expression as Prometheus shows it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.expr.to_string()
     }
 
     #[must_use]
@@ -293,8 +299,11 @@ impl Check<'_> {
         if self.problems.list.len() > problems_before {
             return None;
         }
+        expr?;
         let query = text(&rule.expr).trim().to_owned();
-        Some(RuleSpec { kind, name: name.to_owned(), query, expr: Arc::new(expr?), labels })
+        // Parsed again, so that places in the tree are places in the text that is kept.
+        let expr = promql::parse_with(&query, self.features).ok()?;
+        Some(RuleSpec { kind, name: name.to_owned(), query, expr: Arc::new(expr), labels })
     }
 
     fn expression(&mut self, rule: &RawRule, at: Mark) -> Option<Expr> {
