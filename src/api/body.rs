@@ -14,6 +14,11 @@ use super::state::ApiState;
 
 /// Why this long without a byte ends a request: a client that sends at all sends more often.
 const STALL: Duration = Duration::from_secs(30);
+/// Of a body that was refused for its size, so much is still read and thrown away: a client that writes it all before
+/// it reads would else see a broken connection instead of the reason.
+const DRAIN_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// The longest that a refused body is read.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(60);
 /// Of what a `Content-Length` promises, at most this much is set aside before it has arrived.
 const PREALLOCATE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -28,6 +33,7 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
     };
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
+        tokio::spawn(drain(body));
         return Err(too_large());
     }
     let all = async {
@@ -35,8 +41,7 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
         loop {
             let frame = tokio::time::timeout(STALL, body.frame()).await.map_err(|_| too_slow())?;
             let Some(frame) = frame else { return Ok(whole.freeze()) };
-            let frame =
-                frame.map_err(|e| ApiError::bad_data(format!("the body could not be read: {e}")))?;
+            let frame = frame.map_err(|e| ApiError::bad_data(format!("the body could not be read: {e}")))?;
             if let Ok(data) = frame.into_data() {
                 if whole.len() + data.len() > limit {
                     return Err(too_large());
@@ -45,7 +50,27 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
             }
         }
     };
-    tokio::time::timeout(state.limits.body_timeout, all).await.unwrap_or_else(|_| Err(too_slow()))
+    let read = tokio::time::timeout(state.limits.body_timeout, all).await.unwrap_or_else(|_| Err(too_slow()));
+    if read.as_ref().is_err_and(|e| e.kind == ErrorKind::TooLarge) {
+        tokio::spawn(drain(body));
+    }
+    read
+}
+
+/// Reads and throws away, while the refusal is on its way.
+async fn drain(mut body: Body) {
+    let all = async {
+        let mut rest = DRAIN_BYTES_MAX;
+        while let Ok(Some(Ok(frame))) = tokio::time::timeout(STALL, body.frame()).await {
+            rest = rest.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if rest == 0 {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(DRAIN_TIME_MAX, all).await.is_err() {
+        tracing::debug!("a refused body did not end in time");
+    }
 }
 
 fn too_slow() -> ApiError {
@@ -56,7 +81,12 @@ fn too_slow() -> ApiError {
 ///
 /// # Errors
 /// As [`read_raw`]; also 415 for another encoding and 400 for broken gzip.
-pub async fn read(headers: &HeaderMap, body: Body, limit: usize, state: &ApiState) -> Result<Bytes, ApiError> {
+pub async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    state: &ApiState,
+) -> Result<Bytes, ApiError> {
     let raw = read_raw(body, limit, state).await?;
     match text(headers, header::CONTENT_ENCODING).to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(raw),
@@ -80,7 +110,7 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize, state: &ApiStat
     }
 }
 
-/// The whole body, decoded from JSON. The type must be stated: a form on another site's page can send any text, but
+/// The whole body, decoded from a JSON object. The type must be stated: a form on another site's page can send any text, but
 /// not this type without asking first.
 ///
 /// # Errors
@@ -91,7 +121,17 @@ pub async fn read_json<T: DeserializeOwned>(
     state: &ApiState,
 ) -> Result<T, ApiError> {
     let bytes = read_json_bytes(headers, body, state).await?;
+    // Decoding would also take a list of the fields' values.
+    if first_byte(&bytes).is_some_and(|b| b != b'{') {
+        return Err(ApiError::bad_data("the body is not as expected: it must be a JSON object"));
+    }
     decode_json(&bytes)
+}
+
+/// The first byte that is no white space.
+#[must_use]
+pub fn first_byte(json: &[u8]) -> Option<u8> {
+    json.iter().copied().find(|b| !b.is_ascii_whitespace())
 }
 
 /// As [`read_json`], before decoding.

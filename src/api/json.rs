@@ -71,6 +71,16 @@ pub fn write_float(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it, never with an exponent: so Prometheus shows
+/// scalars.
+#[must_use]
+pub fn plain_form(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    value.to_string()
+}
+
 /// A value as Go's `strconv.FormatFloat(v, 'e', -1, 64)` writes it: `1e+00`.
 #[must_use]
 pub fn exponent_form(value: f64) -> String {
@@ -136,7 +146,7 @@ pub fn write_histogram_point(out: &mut Vec<u8>, ts: Timestamp, histogram: &Float
     write_float(out, histogram.sum);
     out.push(b'"');
     let mut first = true;
-    for bucket in super::buckets::buckets(histogram).filter(|b| b.count != 0.0) {
+    for bucket in histogram.all_buckets().into_iter().filter(|b| b.count != 0.0) {
         out.extend_from_slice(if first { b",\"buckets\":[[" as &[u8] } else { b",[" });
         first = false;
         out.push(match (bucket.lower_inclusive, bucket.upper_inclusive) {
@@ -222,7 +232,6 @@ pub fn response(status: StatusCode, body: Vec<u8>) -> Response {
 }
 
 /// A body that reaches the connection piece by piece if it is large.
-#[must_use]
 pub fn in_pieces(body: Vec<u8>) -> Body {
     if body.len() <= PIECE_BYTES {
         return Body::from(body);
@@ -277,6 +286,10 @@ mod tests {
         assert_eq!(exponent_form(1.0), "1e+00");
         assert_eq!(exponent_form(0.015), "1.5e-02");
         assert_eq!(exponent_form(1e100), "1e+100");
+        assert_eq!(
+            [1e-7, 1e21, -0.0, f64::NAN].map(plain_form),
+            ["0.0000001", "1000000000000000000000", "-0", "NaN"]
+        );
     }
 
     #[test]

@@ -53,12 +53,12 @@ pub(super) async fn quit(State(state): State<Arc<ApiState>>) -> Result<Response,
 
 async fn send(state: &ApiState, event: Lifecycle) -> Result<(), ApiError> {
     let Some(lifecycle) = &state.lifecycle else {
-        return Err(ApiError::new(ErrorKind::Forbidden, "Lifecycle API is not enabled: start with --web.enable-lifecycle."));
+        return Err(ApiError::new(
+            ErrorKind::Forbidden,
+            "Lifecycle API is not enabled: start with --web.enable-lifecycle.",
+        ));
     };
-    lifecycle
-        .send(event)
-        .await
-        .map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is stopping"))
+    lifecycle.send(event).await.map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is stopping"))
 }
 
 #[derive(Serialize)]

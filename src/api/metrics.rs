@@ -49,7 +49,11 @@ impl ApiMetrics {
             export_series: Gauge::default(),
             export_series_dropped: Counter::default(),
         };
-        registry.register("http_requests", "HTTP requests by route and status code", metrics.requests.clone());
+        registry.register(
+            "http_requests",
+            "HTTP requests by route and status code",
+            metrics.requests.clone(),
+        );
         registry.register(
             "http_request_duration_seconds",
             "Time from a request's header to the beginning of its answer",

@@ -9,8 +9,7 @@ use super::error::ApiError;
 use super::state::ApiState;
 use super::{body, time};
 use crate::model::{Matcher, Timestamp};
-use crate::promql::ast::ExprKind;
-use crate::promql::{self, Features};
+use crate::promql::parse_selector;
 
 /// More parameters than this are refused.
 const PARAMS_MAX: usize = 10_000;
@@ -24,16 +23,6 @@ pub struct Params {
 }
 
 impl Params {
-    /// Parameters of a query string.
-    ///
-    /// # Errors
-    /// When there are too many.
-    pub fn from_query(query: &str) -> Result<Self, ApiError> {
-        let mut params = Params::default();
-        params.add(query.as_bytes())?;
-        Ok(params)
-    }
-
     fn add(&mut self, form: &[u8]) -> Result<(), ApiError> {
         for (name, value) in form_urlencoded::parse(form) {
             if self.pairs.len() == PARAMS_MAX {
@@ -128,10 +117,11 @@ impl Params {
         if text.is_empty() {
             return Ok(None);
         }
-        let n: i64 = text
-            .parse()
-            .map_err(|_| ApiError::parameter(name, format_args!("cannot parse {text:?} to a whole number")))?;
-        let n = usize::try_from(n).map_err(|_| ApiError::parameter(name, "limit must be a non-negative number"))?;
+        let n: i64 = text.parse().map_err(|_| {
+            ApiError::parameter(name, format_args!("cannot parse {text:?} to a whole number"))
+        })?;
+        let n = usize::try_from(n)
+            .map_err(|_| ApiError::parameter(name, "limit must be a non-negative number"))?;
         Ok(Some(n.min(LIMIT_MAX)))
     }
 
@@ -151,10 +141,9 @@ impl Params {
     ///
     /// # Errors
     /// When one is no selector.
-    pub fn matchers(&self, features: Features) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    pub fn matchers(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let one = |text: &str| {
-            let matchers =
-                parse_selector(text, features).map_err(|reason| ApiError::parameter("match[]", reason))?;
+            let matchers = parse_selector(text).map_err(|reason| ApiError::parameter("match[]", reason))?;
             if matchers.iter().all(|m| m.matches("")) {
                 let reason = "match[] must contain at least one non-empty matcher";
                 return Err(ApiError::parameter("match[]", reason));
@@ -162,18 +151,6 @@ impl Params {
             Ok(matchers)
         };
         self.all("match[]").map(one).collect()
-    }
-}
-
-/// The matchers of a vector selector such as `up{job="x"}`.
-///
-/// # Errors
-/// What is wrong with the text.
-pub fn parse_selector(text: &str, features: Features) -> Result<Vec<Matcher>, String> {
-    let expr = promql::parse_with(text, features).map_err(|e| e.to_string())?;
-    match expr.kind {
-        ExprKind::Vector(selector) if selector.shift == Default::default() => Ok(selector.matchers),
-        _ => Err(format!("{text:?} is no plain series selector")),
     }
 }
 
@@ -202,9 +179,15 @@ fn is_form(headers: &axum::http::HeaderMap) -> bool {
 mod tests {
     use super::*;
 
+    fn parsed(query: &str) -> Params {
+        let mut params = Params::default();
+        params.add(query.as_bytes()).unwrap();
+        params
+    }
+
     #[test]
     fn names_may_repeat_and_the_first_value_counts() {
-        let params = Params::from_query("a=1&match[]=x&a=2&match%5B%5D=y&state=firing,resolved&state[]=z").unwrap();
+        let params = parsed("a=1&match[]=x&a=2&match%5B%5D=y&state=firing,resolved&state[]=z");
         assert_eq!(params.get("a"), "1");
         assert_eq!(params.get("b"), "");
         assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
@@ -213,14 +196,32 @@ mod tests {
 
     #[test]
     fn bad_values_name_their_parameter() {
-        let params = Params::from_query("start=x&end=1&limit=-1&n=1.5&flag=perhaps&d=5x").unwrap();
+        let params = parsed("start=x&end=1&limit=-1&n=1.5&flag=perhaps&d=5x");
         for (error, text) in [
-            (params.time("start").unwrap_err(), r#"invalid parameter "start": cannot parse "x" to a valid timestamp"#),
-            (params.time("time").unwrap_err(), r#"invalid parameter "time": cannot parse "" to a valid timestamp"#),
-            (params.limit("limit").unwrap_err(), r#"invalid parameter "limit": limit must be a non-negative number"#),
-            (params.limit("n").unwrap_err(), r#"invalid parameter "n": cannot parse "1.5" to a whole number"#),
-            (params.switch("flag").unwrap_err(), r#"invalid parameter "flag": "perhaps" is neither true nor false"#),
-            (params.duration_opt("d").unwrap_err(), r#"invalid parameter "d": cannot parse "5x" to a valid duration"#),
+            (
+                params.time("start").unwrap_err(),
+                r#"invalid parameter "start": cannot parse "x" to a valid timestamp"#,
+            ),
+            (
+                params.time("time").unwrap_err(),
+                r#"invalid parameter "time": cannot parse "" to a valid timestamp"#,
+            ),
+            (
+                params.limit("limit").unwrap_err(),
+                r#"invalid parameter "limit": limit must be a non-negative number"#,
+            ),
+            (
+                params.limit("n").unwrap_err(),
+                r#"invalid parameter "n": cannot parse "1.5" to a whole number"#,
+            ),
+            (
+                params.switch("flag").unwrap_err(),
+                r#"invalid parameter "flag": "perhaps" is neither true nor false"#,
+            ),
+            (
+                params.duration_opt("d").unwrap_err(),
+                r#"invalid parameter "d": cannot parse "5x" to a valid duration"#,
+            ),
         ] {
             assert_eq!(error.message, text);
         }

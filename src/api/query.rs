@@ -17,7 +17,10 @@ use crate::promql::{self, MatrixSeries, PointValue, QueryRequest, QueryResult, V
 /// The most points of a range query for one series: a minute apart for a week, an hour apart for a year.
 const POINTS_MAX: i64 = 11_000;
 
-pub(super) async fn instant(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn instant(
+    State(state): State<Arc<ApiState>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let ts = params.time_opt("time")?.unwrap_or_else(|| state.clock.now_ms());
     run(state, &params, QueryRequest::instant(ts)).await
 }
@@ -25,6 +28,12 @@ pub(super) async fn instant(State(state): State<Arc<ApiState>>, params: Params) 
 pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
     let (start, end, step_ms) = grid(&params)?;
     run(state, &params, QueryRequest::range(start, end, step_ms)).await
+}
+
+/// The expression as promtool lays it out.
+pub(super) async fn format(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+    let expr = promql::parse_with(params.get("query"), state.engine.options().features)?;
+    Ok(json::success(&expr.pretty()))
 }
 
 /// `start`, `end` and `step` of a range query.
@@ -81,7 +90,11 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
 }
 
 /// Parses and evaluates an expression; blocks.
-pub(super) fn evaluate(state: &ApiState, text: &str, request: &QueryRequest) -> Result<QueryResult, ApiError> {
+pub(super) fn evaluate(
+    state: &ApiState,
+    text: &str,
+    request: &QueryRequest,
+) -> Result<QueryResult, ApiError> {
     let expr = promql::parse_with(text, state.engine.options().features)?;
     if request.step_ms > 0 {
         check_range_type(&expr)?;
@@ -147,8 +160,11 @@ fn write(result: QueryResult, times: Option<Times>) -> Response {
     out.extend_from_slice(b"{\"resultType\":\"");
     match result.value {
         Value::Scalar { ts, value } => {
-            out.extend_from_slice(b"scalar\",\"result\":");
-            json::write_point(&mut out, ts, value);
+            out.extend_from_slice(b"scalar\",\"result\":[");
+            json::write_timestamp(&mut out, ts);
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(json::plain_form(value).as_bytes());
+            out.extend_from_slice(b"\"]");
         }
         Value::String { ts, value } => {
             out.extend_from_slice(b"string\",\"result\":[");

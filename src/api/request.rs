@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -16,22 +16,31 @@ use super::state::ApiState;
 
 /// Counts the request and its time under its route's pattern.
 pub(super) async fn measure(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
-    let handler = request.extensions().get::<MatchedPath>().map_or("other", |p| {
-        p.as_str().strip_prefix(state.route_prefix.as_str()).unwrap_or(p.as_str())
-    });
+    let handler = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", |p| p.as_str().strip_prefix(state.route_prefix.as_str()).unwrap_or(p.as_str()));
     let handler = handler.to_owned();
     let begun_at = state.clock.monotonic();
     let response = next.run(request).await;
     let took = state.clock.monotonic().saturating_sub(begun_at);
     let code = response.status().as_u16();
-    state.metrics.request_duration.get_or_create(&HandlerLabels { handler: handler.clone() }).observe(took.as_secs_f64());
+    state
+        .metrics
+        .request_duration
+        .get_or_create(&HandlerLabels { handler: handler.clone() })
+        .observe(took.as_secs_f64());
     state.metrics.requests.get_or_create(&RequestLabels { handler, code }).inc();
     response
 }
 
 /// Refuses requests that change something and that a page of another site has sent. Browsers state the page's
 /// origin; programs do not state one.
-pub(super) async fn same_origin(State(state): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+pub(super) async fn same_origin(
+    State(state): State<Arc<ApiState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && is_foreign(request.headers(), request.uri(), &state.external_url) {
         let message = "a request that changes something cannot come from a page of another site; \
@@ -46,7 +55,8 @@ fn is_foreign(headers: &HeaderMap, uri: &Uri, external_url: &str) -> bool {
     if origin.is_empty() {
         return false;
     }
-    let authority = |url: &str| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or("").to_owned());
+    let authority =
+        |url: &str| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or("").to_owned());
     let Some(from) = authority(origin) else {
         // `null`: a sandboxed or local page.
         return true;
@@ -54,13 +64,24 @@ fn is_foreign(headers: &HeaderMap, uri: &Uri, external_url: &str) -> bool {
     let host = body::text(headers, header::HOST);
     // HTTP/2 names the host in the target instead of a header.
     let host = if host.is_empty() { uri.authority().map_or("", |a| a.as_str()) } else { host };
-    !from.eq_ignore_ascii_case(host) && !authority(external_url).is_some_and(|a| a.eq_ignore_ascii_case(&from))
+    !from.eq_ignore_ascii_case(host)
+        && !authority(external_url).is_some_and(|a| a.eq_ignore_ascii_case(&from))
+}
+
+/// Answers are what their type says, and no other site may frame the page.
+pub(super) async fn security_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
+    response
 }
 
 /// A panic in a handler: counted and logged, and said without its text.
 pub(super) fn on_panic(state: &ApiState, panic: &(dyn Any + Send)) -> Response {
     state.metrics.panics.inc();
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     ApiError::internal("answering the request", text.unwrap_or("panic")).into_response()
 }
 

@@ -91,7 +91,7 @@ struct AlertsDto {
 }
 
 pub(super) async fn rules(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    let filter = Filter::from_params(&state, &params)?;
+    let filter = Filter::from_params(&params)?;
     let mut groups: Vec<GroupView> = state.rules.groups();
     groups.sort_by(|a, b| (&a.file, &a.name).cmp(&(&b.file, &b.name)));
     let mut groups: Vec<GroupDto> = groups.into_iter().filter_map(|g| filter.group(g)).collect();
@@ -120,7 +120,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn from_params(state: &ApiState, params: &Params) -> Result<Self, ApiError> {
+    fn from_params(params: &Params) -> Result<Self, ApiError> {
         let (alerting, recording) = match params.get("type").to_ascii_lowercase().as_str() {
             "" => (true, true),
             "alert" => (true, false),
@@ -134,7 +134,7 @@ impl Filter {
             files: all("file[]"),
             groups: all("rule_group[]"),
             names: all("rule_name[]"),
-            matchers: params.matchers(state.engine.options().features)?,
+            matchers: params.matchers()?,
             with_alerts: !params.switch("exclude_alerts")?,
         })
     }
@@ -156,7 +156,8 @@ impl Filter {
             .filter(|r| self.labels_match(&r.labels))
             .map(|r| self.rule(r))
             .collect();
-        let is_filtered = !self.names.is_empty() || !self.matchers.is_empty() || !(self.alerting && self.recording);
+        let is_filtered =
+            !(self.names.is_empty() && self.matchers.is_empty() && self.alerting && self.recording);
         if rules.is_empty() && is_filtered {
             return None;
         }
@@ -172,7 +173,8 @@ impl Filter {
     }
 
     fn labels_match(&self, labels: &Labels) -> bool {
-        let all = |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
+        let all =
+            |matchers: &Vec<Matcher>| matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or("")));
         self.matchers.is_empty() || self.matchers.iter().any(all)
     }
 
@@ -202,7 +204,11 @@ impl Filter {
                     keep_firing_for: keep_firing_for_ms as f64 / 1000.0,
                     labels: rule.labels,
                     annotations,
-                    alerts: if self.with_alerts { alerts.into_iter().map(alert_dto).collect() } else { Vec::new() },
+                    alerts: if self.with_alerts {
+                        alerts.into_iter().map(alert_dto).collect()
+                    } else {
+                        Vec::new()
+                    },
                     health,
                     last_error: rule.last_error,
                     evaluation_time: rule.evaluation_time,

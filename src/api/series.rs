@@ -35,7 +35,7 @@ pub(super) async fn label_values(
 fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     let limit = params.limit("limit")?;
-    let selectors = params.matchers(state.engine.options().features)?;
+    let selectors = params.matchers()?;
     let reader = state.storage.reader();
     let of = |matchers: &[Matcher]| match name {
         None => reader.label_names(matchers, from, to),
@@ -86,7 +86,7 @@ pub(super) async fn series(State(state): State<Arc<ApiState>>, params: Params) -
 fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     let limit = params.limit("limit")?;
-    let selectors = params.matchers(state.engine.options().features)?;
+    let selectors = params.matchers()?;
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
@@ -108,17 +108,17 @@ fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> 
 /// The label sets that any of the selectors matches, each once, ascending.
 fn select(state: &ApiState, selectors: &[Vec<Matcher>], from: Timestamp, to: Timestamp) -> Vec<Labels> {
     let reader = state.storage.reader();
-    let mut found: Vec<Labels> = selectors
-        .iter()
-        .flat_map(|s| reader.select(s, from, to))
-        .map(|s| s.labels().clone())
-        .collect();
+    let mut found: Vec<Labels> =
+        selectors.iter().flat_map(|s| reader.select(s, from, to)).map(|s| s.labels().clone()).collect();
     found.sort_unstable();
     found.dedup();
     found
 }
 
-pub(super) async fn metadata(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn metadata(
+    State(state): State<Arc<ApiState>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     state.queries.clone().run(move |_| list_metadata(&state, &params)).await
 }
 

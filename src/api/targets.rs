@@ -52,7 +52,10 @@ struct PoolsDto {
     scrape_pools: BTreeSet<String>,
 }
 
-pub(super) async fn targets(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+pub(super) async fn targets(
+    State(state): State<Arc<ApiState>>,
+    params: Params,
+) -> Result<Response, ApiError> {
     let (active, dropped) = match params.get("state").to_ascii_lowercase().as_str() {
         "" | "any" => (true, true),
         "active" => (true, false),
@@ -85,7 +88,9 @@ pub(super) async fn targets(State(state): State<Arc<ApiState>>, params: Params) 
 }
 
 pub(super) async fn scrape_pools(State(state): State<Arc<ApiState>>) -> Response {
-    json::success(&PoolsDto { scrape_pools: state.targets.targets().into_iter().map(|t| t.scrape_pool).collect() })
+    json::success(&PoolsDto {
+        scrape_pools: state.targets.targets().into_iter().map(|t| t.scrape_pool).collect(),
+    })
 }
 
 fn target_dto(target: TargetView) -> TargetDto {
