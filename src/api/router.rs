@@ -26,13 +26,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/health", get(lifecycle::health))
         .route("/-/healthy", get(lifecycle::healthy))
         .route("/-/ready", get(lifecycle::ready))
-        .route("/-/reload", post(lifecycle::reload).put(lifecycle::reload))
-        .route("/-/quit", post(lifecycle::quit).put(lifecycle::quit))
         .route("/metrics", get(export::metrics))
-        .route("/metrics/{*group}", put(push::group).post(push::group).delete(push::group))
         .route("/federate", get(federate::federate))
         .nest("/api/v1", prometheus())
-        .nest("/api/v1/dashboard", dashboard::routes())
+        .merge(changing(&state))
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed);
     let prefix = state.route_prefix.clone();
@@ -54,7 +51,6 @@ pub fn router(state: ApiState) -> Router {
     // From the inside out: a panic becomes an answer before it is counted and compressed.
     routes
         .layer(CatchPanicLayer::custom(on_panic))
-        .layer(from_fn_with_state(Arc::clone(&state), request::same_origin))
         .layer(from_fn_with_state(Arc::clone(&state), request::measure))
         .layer(from_fn(request::security_headers))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
@@ -63,7 +59,7 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Prometheus's own calls.
+/// Prometheus's own calls, which only read.
 fn prometheus() -> Router<Arc<ApiState>> {
     Router::new()
         .route("/query", get(query::instant).post(query::instant))
@@ -82,5 +78,15 @@ fn prometheus() -> Router<Arc<ApiState>> {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
-        .route("/write", post(push::write))
+}
+
+/// What can change something: not for pages of other sites.
+fn changing(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/-/reload", post(lifecycle::reload).put(lifecycle::reload))
+        .route("/-/quit", post(lifecycle::quit).put(lifecycle::quit))
+        .route("/metrics/{*group}", put(push::group).post(push::group).delete(push::group))
+        .route("/api/v1/write", post(push::write))
+        .nest("/api/v1/dashboard", dashboard::routes())
+        .route_layer(from_fn_with_state(Arc::clone(state), request::same_origin))
 }

@@ -62,6 +62,8 @@ async fn pages_of_other_sites_change_nothing() {
     let path = "/api/v1/dashboard/metrics";
     server.send(from("http://evil.example", path)).await.refused(403, "bad_data", "another site");
     assert_eq!(server.send(from("http://evil.example", "/-/quit")).await.status, 403);
+    assert_eq!(server.send(from("http://evil.example", "/metrics/job/j")).await.status, 403);
+    assert_eq!(server.send(from("http://evil.example", "/api/v1/labels")).await.status, 200, "it only reads");
     assert_eq!(server.send(from("http://127.0.0.1:9090", path)).await.status, 200);
     assert_eq!(server.send(from("https://mon.example", path)).await.status, 200);
 }
