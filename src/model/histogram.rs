@@ -7,8 +7,8 @@ mod arithmetic;
 mod buckets;
 mod trim;
 
-pub use arithmetic::{Combined, SchemaMismatch};
-pub use buckets::Bucket;
+pub use arithmetic::{Combined, SchemaMismatch, kahan_add};
+pub use buckets::{Bucket, GoFloat};
 
 /// A run of consecutive buckets: `offset` from the end of the span before (absolute in the first), `length` buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 pub mod ast;
 mod engine;
+mod eval;
 pub mod functions;
 mod lexer;
 mod parser;

@@ -27,7 +27,7 @@ pub struct Combined {
 /// Source: Neumaier 1974; Prometheus, `util/kahansum`.
 #[inline]
 #[must_use]
-pub(crate) fn kahan_add(add: f64, sum: f64, compensation: f64) -> (f64, f64) {
+pub fn kahan_add(add: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let total = sum + add;
     if total.is_infinite() {
         return (total, 0.0);
@@ -161,8 +161,18 @@ impl FloatHistogram {
                 let add = |to: &mut [f64], spans: &[Span], from_spans: &[Span], from: &[f64]| {
                     each_shared(spans, from_spans, from, |i, v| to[i] += sign * v);
                 };
-                add(&mut self.positive_buckets, &self.positive_spans, &other.positive_spans, &other.positive_buckets);
-                add(&mut self.negative_buckets, &self.negative_spans, &other.negative_spans, &other.negative_buckets);
+                add(
+                    &mut self.positive_buckets,
+                    &self.positive_spans,
+                    &other.positive_spans,
+                    &other.positive_buckets,
+                );
+                add(
+                    &mut self.negative_buckets,
+                    &self.negative_spans,
+                    &other.negative_spans,
+                    &other.negative_buckets,
+                );
             }
             Some(c) => {
                 let step = |sum: &mut f64, comp: &mut f64, v: f64| {
@@ -323,9 +333,8 @@ impl FloatHistogram {
         if self.zero_count < widened.zero_count {
             return true;
         }
-        let coarse = |spans: &[Span], buckets: &[f64]| {
-            coarsen(indexed(spans, buckets), widened.schema, self.schema)
-        };
+        let coarse =
+            |spans: &[Span], buckets: &[f64]| coarsen(indexed(spans, buckets), widened.schema, self.schema);
         shrank(coarse(&widened.positive_spans, &widened.positive_buckets), indexed_positive(self))
             || shrank(
                 coarse(&widened.negative_spans, &widened.negative_buckets),

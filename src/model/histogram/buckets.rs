@@ -18,20 +18,14 @@ impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = if self.lower_inclusive { '[' } else { '(' };
         let close = if self.upper_inclusive { ']' } else { ')' };
-        write!(
-            f,
-            "{open}{},{}{close}:{}",
-            Go(self.lower),
-            Go(self.upper),
-            Go(self.count)
-        )
+        write!(f, "{open}{},{}{close}:{}", GoFloat(self.lower), GoFloat(self.upper), GoFloat(self.count))
     }
 }
 
 /// A float as Go's `%g` prints it.
-pub(crate) struct Go(pub(crate) f64);
+pub struct GoFloat(pub f64);
 
-impl fmt::Display for Go {
+impl fmt::Display for GoFloat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let v = self.0;
         if v.is_nan() {
@@ -180,7 +174,8 @@ impl FloatHistogram {
     /// Drops empty buckets, and the spans that become empty by it.
     pub fn compact(&mut self) {
         let compacted = |spans: &[Span], buckets: &[f64]| {
-            let dense = !buckets.contains(&0.0) && spans.iter().skip(1).all(|s| s.offset != 0 && s.length != 0);
+            let dense =
+                !buckets.contains(&0.0) && spans.iter().skip(1).all(|s| s.offset != 0 && s.length != 0);
             (!dense).then(|| layout(indexed(spans, buckets).filter(|(_, c)| *c != 0.0)))
         };
         if let Some((spans, buckets)) = compacted(&self.positive_spans, &self.positive_buckets) {
@@ -216,7 +211,7 @@ impl FloatHistogram {
 /// `{count:…, sum:…, (lower,upper]:count, …}`, as Prometheus prints a histogram.
 impl fmt::Display for FloatHistogram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{count:{}, sum:{}", Go(self.count), Go(self.sum))?;
+        write!(f, "{{count:{}, sum:{}", GoFloat(self.count), GoFloat(self.sum))?;
         let mut negative: Vec<Bucket> = self.negative().filter(|b| b.count != 0.0).collect();
         negative.reverse();
         for b in negative {
