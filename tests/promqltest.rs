@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use streamgate::promql::testscript::{self, Summary};
 
 /// How many cases of the scripts passed when this was last raised. It only ever goes up.
-const FLOOR: usize = 0;
+const FLOOR: usize = 1304;
 
 /// The folder of that name in the shared folder, if it is there.
 fn shared(name: &str) -> Option<PathBuf> {
