@@ -193,7 +193,7 @@ impl Context<'_> {
 pub(super) fn stats_selectors(expr: &Expr) -> HashSet<usize> {
     fn walk(e: &Expr, stats: bool, in_subquery: bool, found: &mut HashSet<usize>) {
         match &e.kind {
-            ExprKind::Number(_) | ExprKind::String(_) => {}
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
             ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => walk(e, stats, in_subquery, found),
             ExprKind::Binary(b) => {
                 walk(&b.lhs, stats, in_subquery, found);

@@ -101,7 +101,7 @@ fn first_shift(expr: &Expr) -> Option<&TimeShift> {
         ExprKind::Binary(b) => first_shift(&b.lhs).or_else(|| first_shift(&b.rhs)),
         ExprKind::Aggregate(a) => first_shift(&a.expr),
         ExprKind::Call(c) => c.args.iter().find_map(first_shift),
-        ExprKind::Number(_) | ExprKind::String(_) => None,
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => None,
     }
 }
 

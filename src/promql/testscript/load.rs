@@ -108,7 +108,8 @@ impl Hints {
             Some(b) if b.schema != h.schema || b.zero_threshold != h.zero_threshold => {
                 CounterResetHint::Unknown
             }
-            Some(b) if h.is_reset_after(b) => CounterResetHint::Reset,
+            // A reset that the storage found itself begins a chunk, whose first histogram says nothing.
+            Some(b) if h.is_reset_after(b) => CounterResetHint::Unknown,
             Some(_) => CounterResetHint::NotReset,
         };
         self.before = Some(h.clone());
