@@ -88,9 +88,11 @@ impl Data {
     }
 }
 
-/// The counter reset hints that histograms have once a storage has kept them: it compares each with the one before.
+/// The counter reset hints that histograms have once a storage has kept them: it compares each with the one before,
+/// and starts a new chunk where a reset or another layout is found. What a chunk starts with has no certain
+/// predecessor, so its hint is unknown; within a chunk there is no reset.
 ///
-/// Source: Prometheus, `tsdb/chunkenc/float_histogram.go`.
+/// Source: Prometheus, `tsdb/chunkenc/float_histogram.go` (`counterResetHint`).
 #[derive(Default)]
 struct Hints {
     before: Option<Arc<FloatHistogram>>,
@@ -98,19 +100,18 @@ struct Hints {
 
 impl Hints {
     fn stored(&mut self, h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
-        let gauge = h.counter_reset_hint == CounterResetHint::Gauge;
+        let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+        let continues = |b: &FloatHistogram| {
+            !is_gauge(b)
+                && !b.is_stale_marker()
+                && b.schema == h.schema
+                && b.zero_threshold == h.zero_threshold
+                && !h.is_reset_after(b)
+        };
         let hint = match &self.before {
-            _ if gauge => CounterResetHint::Gauge,
-            _ if h.counter_reset_hint == CounterResetHint::Reset => CounterResetHint::Reset,
-            None => CounterResetHint::Unknown,
-            Some(b) if b.counter_reset_hint == CounterResetHint::Gauge => CounterResetHint::Unknown,
-            Some(b) if b.is_stale_marker() => CounterResetHint::Unknown,
-            Some(b) if b.schema != h.schema || b.zero_threshold != h.zero_threshold => {
-                CounterResetHint::Unknown
-            }
-            // A reset that the storage found itself begins a chunk, whose first histogram says nothing.
-            Some(b) if h.is_reset_after(b) => CounterResetHint::Unknown,
-            Some(_) => CounterResetHint::NotReset,
+            _ if is_gauge(h) => CounterResetHint::Gauge,
+            Some(b) if continues(b) => CounterResetHint::NotReset,
+            _ => CounterResetHint::Unknown,
         };
         self.before = Some(h.clone());
         if hint == h.counter_reset_hint {
