@@ -132,7 +132,9 @@ pub(super) struct Circumstances<'a> {
 impl Alerting {
     pub fn new(spec: &RuleSpec, restoring: Option<Restoring>) -> Self {
         let labels_are_plain = match &spec.kind {
-            RuleKind::Alerting { label_templates, .. } => label_templates.iter().all(|t| t.as_plain().is_some()),
+            RuleKind::Alerting { label_templates, .. } => {
+                label_templates.iter().all(|t| t.as_plain().is_some())
+            }
             RuleKind::Recording => true,
         };
         Alerting { outputs: HashMap::default(), labels_are_plain, restoring }
@@ -153,7 +155,8 @@ impl Alerting {
         if self.outputs.len() > 2 * samples.len() + 16 {
             self.outputs.clear();
         }
-        let mut seen = std::collections::HashSet::with_capacity_and_hasher(samples.len(), RandomState::default());
+        let mut seen =
+            std::collections::HashSet::with_capacity_and_hasher(samples.len(), RandomState::default());
         let mut candidates = Vec::with_capacity(samples.len());
         for sample in samples {
             let value = match &sample.value {
@@ -191,10 +194,13 @@ impl Alerting {
                 }
             };
             if !seen.insert(labels.clone()) {
-                return Err("vector contains metrics with the same labelset after applying alert labels".into());
+                return Err(
+                    "vector contains metrics with the same labelset after applying alert labels".into()
+                );
             }
             let texts: Vec<String> = annotation_templates.iter().map(expand).collect();
-            let pairs = annotations.iter().zip(&texts).map(|((name, _), text)| (name.as_str(), text.as_str()));
+            let pairs =
+                annotations.iter().zip(&texts).map(|((name, _), text)| (name.as_str(), text.as_str()));
             candidates.push(Candidate { labels, annotations: Labels::from_sorted(pairs), value });
         }
         Ok(candidates)
@@ -213,7 +219,8 @@ impl Alerting {
         let RuleKind::Alerting { for_ms, keep_firing_for_ms, .. } = &spec.kind else { return Ok(false) };
         let ts = at.ts;
         let mut changed = false;
-        let mut present = std::collections::HashSet::with_capacity_and_hasher(candidates.len(), RandomState::default());
+        let mut present =
+            std::collections::HashSet::with_capacity_and_hasher(candidates.len(), RandomState::default());
         for candidate in candidates {
             present.insert(candidate.labels.clone());
             match active.get_mut(&candidate.labels) {
@@ -233,6 +240,15 @@ impl Alerting {
                     active.insert(labels, alert);
                 }
             }
+        }
+        if let Some(restoring) = &mut self.restoring
+            && restoring.is_over(spec, at)
+        {
+            // An alert that is not in the result now has ended.
+            for alert in active.values_mut() {
+                alert.unconfirmed = false;
+            }
+            self.restoring = None;
         }
         let mut stated = 0u64;
         let mut gone = Vec::new();
@@ -280,15 +296,6 @@ impl Alerting {
         if at.limit > 0 && stated > at.limit {
             active.clear();
             return Err(format!("exceeded limit of {} with {stated} alerts", at.limit));
-        }
-        if let Some(restoring) = &mut self.restoring
-            && restoring.is_over(spec, at)
-        {
-            // From now on an alert that is not in the result has ended.
-            for alert in active.values_mut() {
-                alert.unconfirmed = false;
-            }
-            self.restoring = None;
         }
         Ok(changed)
     }

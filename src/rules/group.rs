@@ -111,8 +111,13 @@ impl Group {
         let rules = spec.rules.iter().map(RuleRun::new).collect();
         let statuses = spec.rules.iter().map(|_| Mutex::new(RuleStatus::new())).collect();
         let metrics = metrics.group(&key, interval_ms, spec.rules.len());
-        let shared =
-            GroupShared { spec, key, interval_ms, rules: statuses, status: Mutex::new(GroupStatus::default()) };
+        let shared = GroupShared {
+            spec,
+            key,
+            interval_ms,
+            rules: statuses,
+            status: Mutex::new(GroupStatus::default()),
+        };
         Group {
             shared: Arc::new(shared),
             rules,
@@ -252,7 +257,8 @@ impl Group {
         if self.leftover.is_empty() {
             return;
         }
-        let live: std::collections::HashSet<&Labels> = self.rules.iter().flat_map(|r| r.series.live()).collect();
+        let live: std::collections::HashSet<&Labels> =
+            self.rules.iter().flat_map(|r| r.series.live()).collect();
         let gone: Vec<Labels> = self.leftover.iter().filter(|l| !live.contains(l)).cloned().collect();
         self.leftover.clear();
         mark_stale(&gone, ts, &world.storage);
@@ -483,13 +489,15 @@ impl RuleStatus {
             last_evaluation: self.last_evaluation,
             kind: match &spec.kind {
                 RuleKind::Recording => RuleViewKind::Recording,
-                RuleKind::Alerting { for_ms, keep_firing_for_ms, annotations, .. } => RuleViewKind::Alerting {
-                    duration_ms: *for_ms,
-                    keep_firing_for_ms: *keep_firing_for_ms,
-                    annotations: Labels::from_pairs(annotations.iter().map(|(n, v)| (n, v))),
-                    alerts: self.alerts(),
-                    state: self.active.values().map(|a| a.state).max().unwrap_or(AlertState::Inactive),
-                },
+                RuleKind::Alerting { for_ms, keep_firing_for_ms, annotations, .. } => {
+                    RuleViewKind::Alerting {
+                        duration_ms: *for_ms,
+                        keep_firing_for_ms: *keep_firing_for_ms,
+                        annotations: Labels::from_pairs(annotations.iter().map(|(n, v)| (n, v))),
+                        alerts: self.alerts(),
+                        state: self.active.values().map(|a| a.state).max().unwrap_or(AlertState::Inactive),
+                    }
+                }
             },
         }
     }
@@ -509,3 +517,7 @@ impl RuleStatus {
             .collect()
     }
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

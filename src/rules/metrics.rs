@@ -64,7 +64,11 @@ impl RuleMetrics {
         };
         let m = metrics.clone();
         registry.register("rule_evaluations", "Evaluations of rules", m.evaluations);
-        registry.register("rule_evaluation_failures", "Evaluations of rules that failed", m.evaluation_failures);
+        registry.register(
+            "rule_evaluation_failures",
+            "Evaluations of rules that failed",
+            m.evaluation_failures,
+        );
         registry.register("rule_group_iterations", "Evaluations of rule groups that were due", m.iterations);
         registry.register(
             "rule_group_iterations_missed",

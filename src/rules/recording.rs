@@ -44,7 +44,9 @@ impl Recording {
                 }
             };
             if !series.state(output, sample.value) {
-                return Err("vector contains metrics with the same labelset after applying rule labels".into());
+                return Err(
+                    "vector contains metrics with the same labelset after applying rule labels".into()
+                );
             }
         }
         Ok(())

@@ -60,7 +60,8 @@ impl SavedAlert {
     /// The alert as it was, to be confirmed by the rule's result if it was firing.
     pub fn to_active(&self) -> ActiveAlert {
         let value = self.value.parse().unwrap_or(f64::NAN);
-        let mut alert = ActiveAlert::new(self.labels.clone(), self.annotations.clone(), value, self.active_at);
+        let mut alert =
+            ActiveAlert::new(self.labels.clone(), self.annotations.clone(), value, self.active_at);
         alert.fired_at = self.fired_at;
         alert.resolved_at = self.resolved_at;
         alert.keep_firing_since = self.keep_firing_since;
@@ -96,7 +97,9 @@ pub(super) fn load(store: &dyn Store) -> Result<HashMap<String, Vec<SavedAlert>>
             Ok(alerts) => {
                 groups.insert(row.key, alerts);
             }
-            Err(e) => tracing::warn!(group = row.key, error = %e, "the saved alerts of a rule group cannot be read"),
+            Err(e) => {
+                tracing::warn!(group = row.key, error = %e, "the saved alerts of a rule group cannot be read")
+            }
         }
     }
     Ok(groups)
@@ -152,8 +155,10 @@ impl Restoring {
 
     fn known(&mut self, spec: &RuleSpec, at: &Circumstances<'_>) -> &HashMap<Labels, (Timestamp, Timestamp)> {
         self.known.get_or_insert_with(|| {
-            let matchers =
-                [Matcher::equal(METRIC_NAME, ALERTS_FOR_STATE), Matcher::equal("alertname", spec.name.as_str())];
+            let matchers = [
+                Matcher::equal(METRIC_NAME, ALERTS_FOR_STATE),
+                Matcher::equal("alertname", spec.name.as_str()),
+            ];
             let from = at.ts - at.settings.outage_tolerance_ms;
             let mut known = HashMap::new();
             let mut samples = Samples::default();
