@@ -8,7 +8,6 @@ use crate::exposition::FamilySet;
 use crate::model::{Labels, Timestamp};
 use crate::promql::MatrixSeries;
 use crate::reports::{IndicatorView, Report, ReportSummary};
-use crate::rules::GroupView;
 use crate::scrape::{DroppedTargetView, TargetView};
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -30,10 +29,6 @@ pub trait AlertsHandle: Send + Sync {
         comment: &'a str,
     ) -> Answer<'a, Result<AlertView, AlertRefusal>>;
     fn history(&self, query: HistoryQuery) -> Answer<'_, Result<HistoryPage, AlertRefusal>>;
-}
-
-pub trait RulesHandle: Send + Sync {
-    fn groups(&self) -> Vec<GroupView>;
 }
 
 pub trait TargetsHandle: Send + Sync {

@@ -38,9 +38,7 @@ mod tests;
 mod time;
 
 pub use error::{ApiError, ErrorKind};
-pub use handles::{
-    AlertsHandle, Answer, PushHandle, RecordedMetric, ReportsHandle, RulesHandle, TargetsHandle,
-};
+pub use handles::{AlertsHandle, Answer, PushHandle, RecordedMetric, ReportsHandle, TargetsHandle};
 pub use metrics::ApiMetrics;
 pub use pool::Pool;
 pub use readiness::{PartState, Readiness};

@@ -8,10 +8,11 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::body;
 use super::error::{ApiError, ErrorKind};
-use super::metrics::{HandlerLabels, RequestLabels};
+use super::metrics::{ApiMetrics, HandlerLabels, RequestLabels};
 use super::state::ApiState;
 
 /// Counts the request and its time under its route's pattern.
@@ -77,12 +78,18 @@ pub(super) async fn security_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// A panic in a handler: counted and logged, and said without its text.
-pub(super) fn on_panic(state: &ApiState, panic: &(dyn Any + Send)) -> Response {
-    state.metrics.panics.inc();
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    ApiError::internal("answering the request", text.unwrap_or("panic")).into_response()
+/// What a panic in a handler becomes: an answer without its text, which goes to the log.
+pub(super) fn panic_layer(
+    metrics: ApiMetrics,
+) -> CatchPanicLayer<impl Fn(Box<dyn Any + Send>) -> Response + Clone> {
+    CatchPanicLayer::custom(move |panic: Box<dyn Any + Send>| {
+        metrics.panics.inc();
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        ApiError::internal("answering the request", text.unwrap_or("panic")).into_response()
+    })
 }
 
 /// A path that no route has.
@@ -105,7 +112,24 @@ fn is_json_path(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
     use super::*;
+    use crate::telemetry;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let metrics = ApiMetrics::register(&mut telemetry::new_registry());
+        async fn handler() -> &'static str {
+            std::panic::panic_any("a bug")
+        }
+        let app: Router = Router::new().route("/", get(handler)).layer(panic_layer(metrics.clone()));
+        let answer = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!((answer.status().as_u16(), metrics.panics.get()), (500, 1));
+    }
 
     #[test]
     fn pages_of_other_sites_are_foreign() {

@@ -9,7 +9,6 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Redirect;
 use axum::routing::{get, post, put};
 use tower_http::CompressionLevel;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use super::state::ApiState;
@@ -44,13 +43,9 @@ pub fn router(state: ApiState) -> Router {
             .nest(&format!("{prefix}/"), routes)
             .fallback(request::not_found)
     };
-    let on_panic = {
-        let state = Arc::clone(&state);
-        move |panic: Box<dyn std::any::Any + Send>| request::on_panic(&state, &*panic)
-    };
     // From the inside out: a panic becomes an answer before it is counted and compressed.
     routes
-        .layer(CatchPanicLayer::custom(on_panic))
+        .layer(request::panic_layer(state.metrics.clone()))
         .layer(from_fn_with_state(Arc::clone(&state), request::measure))
         .layer(from_fn(request::security_headers))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handles::{AlertsHandle, PushHandle, ReportsHandle, RulesHandle, TargetsHandle};
+use super::handles::{AlertsHandle, PushHandle, ReportsHandle, TargetsHandle};
 use super::metrics::ApiMetrics;
 use super::pool::Pool;
 use super::readiness::Readiness;
 use crate::clock::Clock;
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::promql::Engine;
+use crate::rules;
 use crate::storage::Storage;
 use crate::telemetry::Registry;
 
@@ -21,7 +22,7 @@ pub struct ApiState {
     pub engine: Engine,
     pub push: Arc<dyn PushHandle>,
     pub targets: Arc<dyn TargetsHandle>,
-    pub rules: Arc<dyn RulesHandle>,
+    pub rules: rules::Manager,
     pub alerts: Arc<dyn AlertsHandle>,
     pub reports: Arc<dyn ReportsHandle>,
     /// Our own metrics, shown on `/metrics`.

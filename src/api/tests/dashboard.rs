@@ -260,14 +260,14 @@ async fn status_adds_everything_up() {
         alert("a3", "", AlertViewState::Acknowledged, NOW),
     ];
     *server.fakes.targets.lock().unwrap() = vec![target("u", TargetHealth::Down)];
-    *server.fakes.groups.lock().unwrap() = vec![group("g")];
+    server.run_rules(RULES).await;
     assert_eq!(
         server.get(&format!("{API}/status")).await.data(),
         json!({"status": "warning", "timestamp": "2023-11-14T22:13:20Z",
             "indicators": {"total": 2, "healthy": 1, "warning": 1, "critical": 0},
             "alerts": {"total": 3, "by_state": {"acknowledged": 1, "firing": 1, "resolved": 1}, "by_severity": {"info": 1, "none": 1}},
             "targets": {"total": 1, "up": 0, "down": 1, "unknown": 0},
-            "rules": {"groups": 1, "total": 2, "healthy": 1, "failing": 1}})
+            "rules": {"groups": 2, "total": 4, "healthy": 4, "failing": 0}})
     );
     server.fakes.alerts.lock().unwrap()[0].state = AlertViewState::Firing;
     assert_eq!(server.get(&format!("{API}/status")).await.data()["status"], "critical");

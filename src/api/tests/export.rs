@@ -30,10 +30,9 @@ async fn metrics_show_what_was_collected_pushed_and_computed() {
         &[1.0, 2.0],
     );
     server.store(&[("__name__", "node_gone"), ("instance", "h"), ("job", "node")], &[1.0, stale_marker()]);
-    server.store(&[("__name__", "job:up:sum"), ("job", "x")], &[3.0]);
-    server.store(&[("__name__", "ALERTS"), ("alertname", "Down"), ("alertstate", "firing")], &[1.0]);
     server.store(&[("__name__", "scraped"), ("job", "x")], &[5.0]);
-    *server.fakes.groups.lock().unwrap() = vec![group("g")];
+    let rules = "groups:\n- name: g\n  rules:\n  - {record: 'job:up:sum', expr: vector(3), labels: {job: x}}\n  - {alert: Down, expr: vector(1)}\n";
+    server.run_rules(rules).await;
     let put = Request::put("/metrics/job/batch")
         .body(Body::from("# TYPE done counter\n# HELP done Work\ndone{job=\"batch\"} 7\n"))
         .unwrap();

@@ -149,16 +149,3 @@ async fn large_answers_are_compressed_whole() {
         3_000
     );
 }
-
-#[tokio::test]
-async fn a_panic_is_an_answer() {
-    let server = TestServer::new();
-    let fakes = server.fakes.clone();
-    let poisoned = std::thread::spawn(move || {
-        let _groups = fakes.groups.lock().unwrap();
-        panic!("so that whoever locks it next panics too");
-    });
-    assert!(poisoned.join().is_err());
-    server.get("/api/v1/rules").await.refused(500, "internal", "the log says why");
-    assert_eq!(server.get("/api/v1/labels").await.status, 200);
-}

@@ -18,12 +18,14 @@ use crate::api::*;
 use crate::clock::Clock;
 use crate::exposition::{FamilySet, Format};
 use crate::model::{Labels, Matcher, Metadata, MetricType, Timestamp};
-use crate::promql::{Engine, EngineOptions, MatrixSeries};
+use crate::promql::{Engine, EngineOptions, Features, MatrixSeries};
 use crate::reports::{IndicatorStatus, IndicatorView, Report, ReportSummary};
-use crate::rules::{ActiveAlertView, AlertState, GroupView, RuleHealth, RuleView, RuleViewKind};
+use crate::rules::{Manager, ManagerOptions, RuleMetrics, Settings, file};
 use crate::scrape::{DroppedTargetView, TargetHealth, TargetView};
+use crate::state::SqliteStore;
 use crate::storage::{Storage, StorageOptions};
 use crate::telemetry;
+use crate::yaml::Source;
 
 /// 2023-11-14T22:13:20Z
 pub const NOW: Timestamp = 1_700_000_000_000;
@@ -31,6 +33,7 @@ pub const NOW: Timestamp = 1_700_000_000_000;
 pub struct TestServer {
     pub app: Router,
     pub storage: Storage,
+    pub rules: Manager,
     pub readiness: Readiness,
     pub live: watch::Sender<Arc<LiveConfig>>,
     pub lifecycle: Option<mpsc::Receiver<Lifecycle>>,
@@ -42,7 +45,6 @@ pub struct TestServer {
 pub struct Fakes {
     pub alerts: Mutex<Vec<AlertView>>,
     pub history: Mutex<Vec<HistoryEvent>>,
-    pub groups: Mutex<Vec<GroupView>>,
     pub targets: Mutex<Vec<TargetView>>,
     pub indicators: Mutex<Vec<IndicatorView>>,
     pub reports: Mutex<Vec<Report>>,
@@ -72,12 +74,22 @@ impl TestServer {
         let fakes = Arc::new(Fakes::default());
         let (live, live_receiver) = watch::channel(Arc::new(LiveConfig::default()));
         let (sender, receiver) = mpsc::channel(4);
+        let engine = Engine::new(EngineOptions::default(), clock.clone());
+        let rules = Manager::new(ManagerOptions {
+            engine: engine.clone(),
+            storage: storage.clone(),
+            store: Arc::new(SqliteStore::in_memory().unwrap()),
+            clock: clock.clone(),
+            sender: mpsc::channel(16).0,
+            metrics: RuleMetrics::register(&mut registry),
+            concurrency: 2,
+        });
         let state = ApiState {
             storage: storage.clone(),
-            engine: Engine::new(EngineOptions::default(), clock.clone()),
+            engine,
             push: fakes.clone(),
             targets: fakes.clone(),
-            rules: fakes.clone(),
+            rules: rules.clone(),
             alerts: fakes.clone(),
             reports: fakes.clone(),
             registry: Arc::new(registry),
@@ -94,7 +106,7 @@ impl TestServer {
             external_url: "https://mon.example/gate".into(),
         };
         let lifecycle = setup.with_lifecycle.then_some(receiver);
-        TestServer { app: router(state), storage, readiness, live, lifecycle, fakes }
+        TestServer { app: router(state), rules, storage, readiness, live, lifecycle, fakes }
     }
 
     /// Stores samples of one series, a value every 15 s up to now.
@@ -106,6 +118,16 @@ impl TestServer {
             appender.append(series, NOW - i as i64 * 15_000, *value).unwrap();
         }
         appender.commit().unwrap();
+    }
+
+    /// Runs a rule file and waits until each group has been evaluated.
+    pub async fn run_rules(&self, text: &str) {
+        // Groups of the binary's own files do not wait for their phase.
+        let file = file::load(&Source::new("shipped:r.yml", text), Features::default()).unwrap();
+        self.rules.apply(vec![file], Settings::default()).await;
+        while self.rules.groups().iter().any(|g| g.last_evaluation.is_none()) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     pub fn describe(&self, family: &str, metric_type: MetricType, help: &str) {
@@ -219,46 +241,18 @@ pub fn report(id: &str, at: Timestamp) -> Report {
     }
 }
 
-/// An alerting rule with one firing alert, and a recording rule that fails.
-pub fn group(name: &str) -> GroupView {
-    let rule = |name: &str, kind, health| RuleView {
-        name: name.into(),
-        query: "up == 0".into(),
-        labels: Labels::from_pairs([("severity", "page")]),
-        health,
-        last_error: (health == RuleHealth::Err).then(|| "it broke".into()),
-        evaluation_time: 0.002,
-        last_evaluation: Some(NOW),
-        kind,
-    };
-    let active = ActiveAlertView {
-        labels: Labels::from_pairs([("alertname", "Down"), ("job", "x")]),
-        annotations: Labels::empty(),
-        state: AlertState::Firing,
-        active_at: NOW - 60_000,
-        keep_firing_since: None,
-        value: 0.5,
-    };
-    let alerting = RuleViewKind::Alerting {
-        duration_ms: 60_000,
-        keep_firing_for_ms: 0,
-        annotations: Labels::empty(),
-        alerts: vec![active],
-        state: AlertState::Firing,
-    };
-    GroupView {
-        name: name.into(),
-        file: "r.yml".into(),
-        interval_ms: 15_000,
-        limit: 0,
-        evaluation_time: 0.004,
-        last_evaluation: None,
-        rules: vec![
-            rule("Down", alerting, RuleHealth::Ok),
-            rule("job:up:sum", RuleViewKind::Recording, RuleHealth::Err),
-        ],
-    }
-}
+/// Two groups in one file; each with an alert that fires at once, and a recording rule that fails once there are two
+/// series `two`.
+pub const RULES: &str = "groups:
+- name: g2
+  interval: 15s
+  rules: &rules
+  - {alert: Down, expr: vector(0.5), labels: {severity: page}, annotations: {summary: it is down}}
+  - {record: 'job:up:sum', expr: two + on () two}
+- name: g1
+  interval: 15s
+  rules: *rules
+";
 
 pub fn target(url: &str, health: TargetHealth) -> TargetView {
     TargetView {
@@ -360,12 +354,6 @@ pub fn event(at: Timestamp, kind: HistoryEventKind) -> HistoryEvent {
         by: None,
         comment: None,
         receiver: None,
-    }
-}
-
-impl RulesHandle for Fakes {
-    fn groups(&self) -> Vec<GroupView> {
-        self.groups.lock().unwrap().clone()
     }
 }
 
