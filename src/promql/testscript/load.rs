@@ -62,35 +62,48 @@ impl Data {
         let options = StorageOptions {
             dir: None,
             retention_ms: i64::MAX / 4,
-            retention_bytes: None,
             window_ms: i64::MAX / 4,
+            ..StorageOptions::default()
         };
         let storage = Storage::open(options).map_err(|e| e.to_string())?;
-        let mut appender = storage.appender();
         for (labels, samples) in &self.series {
-            let at = |e: &dyn std::fmt::Display| format!("loading {labels}: {e}");
-            let series = appender.series(labels).map_err(|e| at(&e))?;
-            let mut hints = Hints::default();
-            for (ts, sample) in samples {
-                let appended = match sample {
-                    Sample::Float(v) => {
-                        hints = Hints::default();
-                        appender.append(series, *ts, *v)
-                    }
-                    Sample::Histogram(h) => appender.append_histogram(series, *ts, hints.stored(h)),
-                };
-                appended.map_err(|e| at(&e))?;
-            }
+            append(&storage, labels, samples).map_err(|e| format!("loading {labels}: {e}"))?;
         }
-        appender.commit().map_err(|e| e.to_string())?;
         self.storage = Some(storage.clone());
         Ok(storage)
     }
 }
 
-/// The counter reset hints that histograms have once a storage has kept them: it compares each with the one before.
+/// Appends one series. Floats and histograms each fill a batch of their own, since a batch has no order between them.
+fn append(storage: &Storage, labels: &Labels, samples: &BTreeMap<Timestamp, Sample>) -> Result<(), String> {
+    let samples: Vec<(&Timestamp, &Sample)> = samples.iter().collect();
+    let mut hints = Hints::default();
+    for run in samples.chunk_by(|a, b| std::mem::discriminant(a.1) == std::mem::discriminant(b.1)) {
+        let mut appender = storage.appender();
+        let series = appender.series(labels).map_err(|e| e.to_string())?;
+        for (ts, sample) in run {
+            let appended = match sample {
+                Sample::Float(v) => {
+                    hints = Hints::default();
+                    appender.append(series, **ts, *v)
+                }
+                Sample::Histogram(h) => appender.append_histogram(series, **ts, hints.stored(h)),
+            };
+            appended.map_err(|e| e.to_string())?;
+        }
+        let stats = appender.commit().map_err(|e| e.to_string())?;
+        if stats.samples != run.len() as u64 {
+            return Err(format!("the storage took {} of {} samples", stats.samples, run.len()));
+        }
+    }
+    Ok(())
+}
+
+/// The counter reset hints that histograms have once a storage has kept them: it compares each with the one before,
+/// and starts a new chunk where a reset or another layout is found. What a chunk starts with has no certain
+/// predecessor, so its hint is unknown; within a chunk there is no reset.
 ///
-/// Source: Prometheus, `tsdb/chunkenc/float_histogram.go`.
+/// Source: Prometheus, `tsdb/chunkenc/float_histogram.go` (`counterResetHint`).
 #[derive(Default)]
 struct Hints {
     before: Option<Arc<FloatHistogram>>,
@@ -98,19 +111,18 @@ struct Hints {
 
 impl Hints {
     fn stored(&mut self, h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
-        let gauge = h.counter_reset_hint == CounterResetHint::Gauge;
+        let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+        let continues = |b: &FloatHistogram| {
+            !is_gauge(b)
+                && !b.is_stale_marker()
+                && b.schema == h.schema
+                && b.zero_threshold == h.zero_threshold
+                && !h.is_reset_after(b)
+        };
         let hint = match &self.before {
-            _ if gauge => CounterResetHint::Gauge,
-            _ if h.counter_reset_hint == CounterResetHint::Reset => CounterResetHint::Reset,
-            None => CounterResetHint::Unknown,
-            Some(b) if b.counter_reset_hint == CounterResetHint::Gauge => CounterResetHint::Unknown,
-            Some(b) if b.is_stale_marker() => CounterResetHint::Unknown,
-            Some(b) if b.schema != h.schema || b.zero_threshold != h.zero_threshold => {
-                CounterResetHint::Unknown
-            }
-            // A reset that the storage found itself begins a chunk, whose first histogram says nothing.
-            Some(b) if h.is_reset_after(b) => CounterResetHint::Unknown,
-            Some(_) => CounterResetHint::NotReset,
+            _ if is_gauge(h) => CounterResetHint::Gauge,
+            Some(b) if continues(b) => CounterResetHint::NotReset,
+            _ => CounterResetHint::Unknown,
         };
         self.before = Some(h.clone());
         if hint == h.counter_reset_hint {
