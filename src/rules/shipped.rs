@@ -6,9 +6,9 @@ use crate::yaml::Source;
 
 const FILES: [(&str, &str); 4] = [
     ("shipped:host.yml", include_str!("../../rules/host.yml")),
+    ("shipped:targets.yml", include_str!("../../rules/targets.yml")),
     ("shipped:recorded.yml", include_str!("../../rules/recorded.yml")),
     ("shipped:streamgate.yml", include_str!("../../rules/streamgate.yml")),
-    ("shipped:targets.yml", include_str!("../../rules/targets.yml")),
 ];
 
 /// The shipped rule files. Their names begin with `shipped:`.
