@@ -181,7 +181,9 @@ impl Core {
         };
         let mut complete = self.tell(&address, &Snapshot { firing: &firing, resolved: &resolved }, now);
         for receiver in &escalated {
-            complete &= self.tell_escalated(id, receiver, false, now);
+            // A step that was taken a moment ago is told here, once.
+            let force = self.steps_due.remove(&(id, receiver.clone()));
+            complete &= self.tell_escalated(id, receiver, force, now);
         }
         if complete {
             self.leave(id, &resolved);
@@ -328,9 +330,11 @@ impl Core {
         }
         let seq = self.next_notification;
         self.next_notification += 1;
+        // Sequence numbers begin anew when the outbox was empty at a start, so the message itself is part of its name.
         let identity = format!("{}/{}/{}@{now}", stream.0, stream.1, stream.2);
         let hash = identity
             .bytes()
+            .chain(body.iter().copied())
             .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         let notification = Notification {
             seq,
@@ -447,6 +451,17 @@ impl Core {
             }
             self.watch_escalation(*fp);
         }
+        // Some may have resolved just before, and were to be told by the group that is gone.
+        let ended: BTreeSet<u64> = self
+            .orphans
+            .iter()
+            .filter_map(|key| self.log.get(key))
+            .flat_map(|entry| entry.firing.iter().copied())
+            .filter(|fp| self.alerts.get(fp).is_none_or(|e| !e.is_active()))
+            .collect();
+        for fp in ended {
+            self.tell_orphans(fp, now);
+        }
     }
 
     /// Tells receivers that no group looks after any more that an alert has resolved, of which they were told that it
@@ -465,7 +480,7 @@ impl Core {
                 .receivers
                 .get(&entry.receiver)
                 .and_then(|r| r.integrations.get(entry.integration))
-                .filter(|i| i.send_resolved)
+                .filter(|i| i.send_resolved && self.alerts.contains_key(&fp))
                 .cloned();
             if let Some(integration) = integration {
                 let max_alerts = integration.webhook.max_alerts;

@@ -12,6 +12,7 @@ mod lexer;
 mod parser;
 mod printer;
 pub(crate) mod quote;
+pub mod testscript;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};

@@ -4,10 +4,11 @@ use super::file::{self, RuleFile};
 use crate::promql::Features;
 use crate::yaml::Source;
 
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("shipped:host.yml", include_str!("../../rules/host.yml")),
-    ("shipped:scraping.yml", include_str!("../../rules/scraping.yml")),
+    ("shipped:recorded.yml", include_str!("../../rules/recorded.yml")),
     ("shipped:streamgate.yml", include_str!("../../rules/streamgate.yml")),
+    ("shipped:targets.yml", include_str!("../../rules/targets.yml")),
 ];
 
 /// The shipped rule files. Their names begin with `shipped:`.

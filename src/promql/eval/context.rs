@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::notes::Notes;
 use crate::clock::Clock;
-use crate::promql::ast::{DurationExpr, Expr, ExprKind, VectorSelector};
+use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
 use crate::promql::{EngineOptions, QueryError};
 use crate::storage::Reader;
 
@@ -160,7 +160,6 @@ impl Context<'_> {
     }
 
     fn duration_seconds(&self, d: &DurationExpr) -> Result<f64> {
-        use crate::promql::ast::BinaryOp;
         Ok(match d {
             DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
             DurationExpr::Number(v) => *v,
@@ -189,27 +188,30 @@ impl Context<'_> {
 }
 
 /// The selectors below `histogram_count`, `histogram_sum` and `histogram_avg`: their histograms are reduced as they are
-/// read. Not so below a subquery, whose resets need the buckets, nor below a function that needs whole histograms.
+/// read. Not so below a subquery, whose resets need the buckets, nor below what needs whole histograms.
 pub(super) fn stats_selectors(expr: &Expr) -> HashSet<usize> {
-    fn walk(e: &Expr, stats: bool, in_subquery: bool, found: &mut HashSet<usize>) {
+    fn walk(e: &Expr, stats: bool, whole: bool, found: &mut HashSet<usize>) {
         match &e.kind {
-            ExprKind::Number(_) | ExprKind::String(_) => {}
-            ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => walk(e, stats, in_subquery, found),
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
+            ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => walk(e, stats, whole, found),
             ExprKind::Binary(b) => {
-                walk(&b.lhs, stats, in_subquery, found);
-                walk(&b.rhs, stats, in_subquery, found);
+                // Trimming needs the buckets, whatever is asked of the result.
+                let trims = matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+                let (stats, whole) = (stats && !trims, whole || trims);
+                walk(&b.lhs, stats, whole, found);
+                walk(&b.rhs, stats, whole, found);
             }
             ExprKind::Aggregate(a) => {
-                walk(&a.expr, stats, in_subquery, found);
-                a.param.iter().for_each(|p| walk(p, stats, in_subquery, found));
+                walk(&a.expr, stats, whole, found);
+                a.param.iter().for_each(|p| walk(p, stats, whole, found));
             }
             ExprKind::Call(c) => {
                 let stats = match c.function {
-                    "histogram_count" | "histogram_sum" | "histogram_avg" => !in_subquery,
+                    "histogram_count" | "histogram_sum" | "histogram_avg" => !whole,
                     "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => false,
                     _ => stats,
                 };
-                c.args.iter().for_each(|a| walk(a, stats, in_subquery, found));
+                c.args.iter().for_each(|a| walk(a, stats, whole, found));
             }
             ExprKind::Vector(v) if stats => {
                 found.insert(std::ptr::from_ref(v) as usize);

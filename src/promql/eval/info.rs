@@ -30,6 +30,10 @@ pub(super) fn info(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     if call.args.len() < 2 {
         name_matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
     }
+    // Names that are only excluded leave all other info metrics, not all other metrics.
+    if named && name_matchers.iter().all(|m| matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex)) {
+        name_matchers.extend(Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info"));
+    }
     // Info series are not enriched themselves.
     let is_info = |labels: &Labels| {
         !name_matchers.is_empty() && name_matchers.iter().all(|m| m.matches(labels.metric_name()))
@@ -101,7 +105,7 @@ fn first_shift(expr: &Expr) -> Option<&TimeShift> {
         ExprKind::Binary(b) => first_shift(&b.lhs).or_else(|| first_shift(&b.rhs)),
         ExprKind::Aggregate(a) => first_shift(&a.expr),
         ExprKind::Call(c) => c.args.iter().find_map(first_shift),
-        ExprKind::Number(_) | ExprKind::String(_) => None,
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => None,
     }
 }
 

@@ -212,14 +212,16 @@ impl Join<'_, '_> {
         for step in (0..steps).filter(|step| many_present[*step]) {
             let mut present = s.one.iter().filter(|row| self.one.kinds[**row * steps + step] != ABSENT);
             if let (Some(first), Some(second)) = (present.next(), present.next()) {
-                let [first, second] = [first, second].map(|row| &self.one.series[*row].labels);
+                let mut both = [first, second].map(|row| &self.one.series[*row].labels);
+                both.sort();
+                let [first, second] = both;
                 return fail(format!(
                     "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}]\
                      ;many-to-many matching not allowed: matching labels must be unique on one side",
                     labels::plain(&self.match_labels(second)),
                     if self.swapped { "left" } else { "right" },
-                    labels::plain(second),
                     labels::plain(first),
+                    labels::plain(second),
                 ));
             }
         }
