@@ -17,6 +17,7 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Number(v) => f.write_str(&format_number(*v)),
+            ExprKind::Duration(v) => f.write_str(&format_duration_ms((v * 1000.0).round() as i64)),
             ExprKind::String(s) => f.write_str(&quoted(s)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary { negate, expr } => write!(f, "{}{expr}", sign(*negate)),

@@ -153,7 +153,7 @@ impl Context<'_> {
             return Ok(*ms);
         }
         let seconds = self.duration_seconds(d)?;
-        if !(seconds.abs() <= 9.2e15) {
+        if seconds.is_nan() || seconds.abs() > 9.2e15 {
             return fail("duration is out of range");
         }
         Ok((seconds * 1000.0) as i64)
@@ -192,7 +192,7 @@ impl Context<'_> {
 pub(super) fn stats_selectors(expr: &Expr) -> HashSet<usize> {
     fn walk(e: &Expr, stats: bool, whole: bool, found: &mut HashSet<usize>) {
         match &e.kind {
-            ExprKind::Number(_) | ExprKind::String(_) => {}
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
             ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => walk(e, stats, whole, found),
             ExprKind::Binary(b) => {
                 // Trimming needs the buckets, whatever is asked of the result.

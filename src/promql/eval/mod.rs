@@ -200,7 +200,7 @@ impl Context<'_> {
             return Ok(Out::Vector(self.materialise(rows, grid)?));
         }
         match &expr.kind {
-            ExprKind::Number(v) => Ok(Out::Scalar(vec![*v; grid.len])),
+            ExprKind::Number(v) | ExprKind::Duration(v) => Ok(Out::Scalar(vec![*v; grid.len])),
             ExprKind::String(s) => Ok(Out::String(s.clone())),
             ExprKind::Paren(e) => self.eval(e, grid),
             ExprKind::Unary { negate, expr } => match self.eval(expr, grid)? {
@@ -272,7 +272,7 @@ fn string_literal(expr: &Expr) -> Result<&str> {
 /// The type of a node's value.
 fn value_type(expr: &Expr) -> ValueType {
     match &expr.kind {
-        ExprKind::Number(_) => ValueType::Scalar,
+        ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
         ExprKind::String(_) => ValueType::String,
         ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => value_type(e),
         ExprKind::Binary(b) => match (value_type(&b.lhs), value_type(&b.rhs)) {
@@ -310,7 +310,7 @@ fn depends_on_time(function: &str) -> bool {
 /// Whether a node has the same value at every evaluation time, since all its selectors are pinned by `@`.
 fn is_step_invariant(expr: &Expr) -> bool {
     match &expr.kind {
-        ExprKind::Number(_) | ExprKind::String(_) => true,
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => true,
         ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => is_step_invariant(e),
         ExprKind::Binary(b) => is_step_invariant(&b.lhs) && is_step_invariant(&b.rhs),
         ExprKind::Aggregate(a) => {

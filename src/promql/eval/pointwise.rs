@@ -156,7 +156,8 @@ fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
         Change::Float(f) => floats(&mut |_, v| Some(f(v))),
         Change::Clamp(least, greatest) => floats(&mut |step, v| {
             let (least, greatest) = (least[step], greatest[step]);
-            (!(greatest < least)).then(|| go_max(least, go_min(greatest, v)))
+            let empty = greatest < least;
+            (!empty).then(|| go_max(least, go_min(greatest, v)))
         }),
         Change::Round(to) => floats(&mut |step, v| {
             let inverse = 1.0 / to[step];

@@ -26,7 +26,7 @@ impl Checker<'_> {
     fn expr(&self, expr: &mut Expr) -> Result<ValueType, ParseError> {
         let pos = &expr.pos;
         match &mut expr.kind {
-            ExprKind::Number(_) => Ok(ValueType::Scalar),
+            ExprKind::Number(_) | ExprKind::Duration(_) => Ok(ValueType::Scalar),
             ExprKind::String(_) => Ok(ValueType::String),
             ExprKind::Paren(inner) => self.expr(inner),
             ExprKind::Unary { expr: inner, .. } => {
@@ -230,7 +230,7 @@ impl Expr {
     #[must_use]
     pub fn value_type(&self) -> ValueType {
         match &self.kind {
-            ExprKind::Number(_) => ValueType::Scalar,
+            ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
             ExprKind::String(_) => ValueType::String,
             ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => inner.value_type(),
             ExprKind::Binary(b) => match (b.lhs.value_type(), b.rhs.value_type()) {

@@ -243,11 +243,13 @@ impl<'a> Parser<'a> {
         let negate = sign.kind == Kind::Sub;
         let (operand, depth) = self.binary(MUL + 1)?;
         let pos = sign.pos.start..operand.pos.end;
-        if let ExprKind::Number(value) = operand.kind {
-            let value = if negate { -value } else { value };
-            return Ok((Expr { kind: ExprKind::Number(value), pos }, depth));
-        }
-        self.node(ExprKind::Unary { negate, expr: Box::new(operand) }, pos, depth)
+        let signed = |value: f64| if negate { -value } else { value };
+        let kind = match operand.kind {
+            ExprKind::Number(value) => ExprKind::Number(signed(value)),
+            ExprKind::Duration(value) => ExprKind::Duration(signed(value)),
+            _ => return self.node(ExprKind::Unary { negate, expr: Box::new(operand) }, pos, depth),
+        };
+        Ok((Expr { kind, pos }, depth))
     }
 
     /// A primary with its ranges, offsets and the like.
@@ -438,6 +440,7 @@ impl<'a> Parser<'a> {
         let token = self.take();
         let kind = match token.kind {
             Kind::String => ExprKind::String(self.string_value(&token)?),
+            Kind::Duration => ExprKind::Duration(self.number_value(&token)?),
             _ => ExprKind::Number(self.number_value(&token)?),
         };
         Ok((Expr { kind, pos: token.pos }, 1))

@@ -87,7 +87,8 @@ fn reads_every_kind_of_expression() {
     for (text, expected) in [
         ("0x1F", "31"),
         ("1_000", "1000"),
-        ("5m", "300"),
+        ("5m", "5m"),
+        ("a * -1h30m", "a * -1h30m"),
         ("inF", "+Inf"),
         ("- - 1", "1"),
         ("'a\"b'", "\"a\\\"b\""),
@@ -348,6 +349,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just("1".to_owned()),
         Just("-0.5".to_owned()),
         Just("Inf".to_owned()),
+        Just("5m".to_owned()),
         Just("1e300".to_owned())
     ];
     let vector = (selector.clone(), mode.clone(), shift.clone()).prop_map(|(s, m, o)| format!("{s}{m}{o}"));
@@ -480,7 +482,7 @@ fn shape(expr: &Expr) -> String {
                 duration(&mut s.range);
                 s.step.iter_mut().for_each(duration);
             }
-            ExprKind::Number(_) | ExprKind::String(_) => {}
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
         }
     }
     let mut expr = expr.clone();

@@ -2,7 +2,7 @@
 //! they give is compared.
 //!
 //! `script` cuts a text into commands, `points` reads the notation of samples, `load` keeps what a script has loaded
-//! and puts it into a storage, `compare` says how an answer differs, `run` goes through it all.
+//! and puts it into a storage, `compare` says how an answer differs, `variants` asks again in other words, `run` goes through it all.
 //!
 //! Source: the format of Prometheus's `promql/promqltest`.
 
@@ -11,5 +11,6 @@ mod load;
 mod points;
 mod run;
 mod script;
+mod variants;
 
-pub use run::{Summary, run};
+pub use run::{Summary, run, run_thoroughly};

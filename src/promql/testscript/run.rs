@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::compare;
 use super::load::Data;
 use super::script::{CommandKind, Eval, ScriptError, Text, parse};
+use super::variants;
 use crate::clock::Clock;
 use crate::promql::{
     Annotations, Engine, EngineOptions, Features, QueryLimits, QueryRequest, QueryResult, parse_with,
@@ -30,6 +31,19 @@ impl std::ops::AddAssign for Summary {
 /// # Errors
 /// When `out` cannot be written to.
 pub fn run(name: &str, text: &str, out: &mut dyn Write) -> io::Result<Summary> {
+    go_through(name, text, out, false)
+}
+
+/// As [`run`], and asks each instant case again: with `@` on its selectors, at several times, and as a step of a range
+/// query. A case passes only if none of them changes the answer.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub fn run_thoroughly(name: &str, text: &str, out: &mut dyn Write) -> io::Result<Summary> {
+    go_through(name, text, out, true)
+}
+
+fn go_through(name: &str, text: &str, out: &mut dyn Write, thorough: bool) -> io::Result<Summary> {
     let engine = Engine::new(options(), Clock::system());
     let (commands, fault) = parse(text);
     let (mut data, mut summary) = (Data::default(), Summary::default());
@@ -37,7 +51,7 @@ pub fn run(name: &str, text: &str, out: &mut dyn Write) -> io::Result<Summary> {
         match &command.kind {
             CommandKind::Clear => data = Data::default(),
             CommandKind::Load { step_ms, classic_too, series } => data.load(*step_ms, *classic_too, series),
-            CommandKind::Eval(eval) => match case(&engine, &mut data, eval) {
+            CommandKind::Eval(eval) => match case(&engine, &mut data, eval, thorough) {
                 Ok(()) => summary.passed += 1,
                 Err(why) => {
                     summary.failed += 1;
@@ -63,7 +77,7 @@ fn options() -> EngineOptions {
     }
 }
 
-fn case(engine: &Engine, data: &mut Data, eval: &Eval) -> Result<(), String> {
+fn case(engine: &Engine, data: &mut Data, eval: &Eval, thorough: bool) -> Result<(), String> {
     let answer = evaluate(engine, data, eval)?;
     match (answer, &eval.fail) {
         (Err(messages), Some(demand)) => {
@@ -83,7 +97,12 @@ fn case(engine: &Engine, data: &mut Data, eval: &Eval) -> Result<(), String> {
             let Annotations { warnings, infos } = &result.annotations;
             compare::value(eval, &result.value)?;
             compare::annotations("warning", &eval.warn, warnings)?;
-            compare::annotations("info", &eval.info, infos)
+            compare::annotations("info", &eval.info, infos)?;
+            if !thorough {
+                return Ok(());
+            }
+            let expr = parse_with(&eval.expr, engine.options().features).map_err(|e| e.to_string())?;
+            variants::check(engine, &data.storage()?.reader(), eval, &expr)
         }
     }
 }
