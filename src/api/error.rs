@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::json;
 use crate::alerts::AlertRefusal;
 use crate::promql::{ParseError, QueryError};
+use crate::state::StateError;
 
 /// What kind of thing went wrong; decides the status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +173,12 @@ impl From<AlertRefusal> for ApiError {
             AlertRefusal::Store(reason) => return ApiError::internal("storing the alert's state", reason),
         };
         ApiError::new(kind, refusal.to_string())
+    }
+}
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        ApiError::internal("reading the state store", error)
     }
 }
 

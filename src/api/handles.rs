@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::alerts::{AlertFilter, AlertRefusal, AlertView, HistoryPage, HistoryQuery, NewAlert};
 use crate::exposition::FamilySet;
 use crate::model::{Labels, Timestamp};
 use crate::promql::MatrixSeries;
@@ -11,25 +10,6 @@ use crate::reports::{IndicatorView, Report, ReportSummary};
 use crate::scrape::{DroppedTargetView, TargetView};
 
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-pub trait AlertsHandle: Send + Sync {
-    fn list(&self, filter: AlertFilter) -> Answer<'_, Vec<AlertView>>;
-    fn get<'a>(&'a self, id: &'a str) -> Answer<'a, Option<AlertView>>;
-    fn create(&self, alert: NewAlert) -> Answer<'_, Result<AlertView, AlertRefusal>>;
-    fn acknowledge<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        comment: &'a str,
-    ) -> Answer<'a, Result<AlertView, AlertRefusal>>;
-    fn resolve<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        comment: &'a str,
-    ) -> Answer<'a, Result<AlertView, AlertRefusal>>;
-    fn history(&self, query: HistoryQuery) -> Answer<'_, Result<HistoryPage, AlertRefusal>>;
-}
 
 pub trait TargetsHandle: Send + Sync {
     fn targets(&self) -> Vec<TargetView>;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handles::{AlertsHandle, PushHandle, ReportsHandle, TargetsHandle};
+use super::handles::{PushHandle, ReportsHandle, TargetsHandle};
 use super::metrics::ApiMetrics;
 use super::pool::Pool;
 use super::readiness::Readiness;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::promql::Engine;
@@ -23,7 +24,7 @@ pub struct ApiState {
     pub push: Arc<dyn PushHandle>,
     pub targets: Arc<dyn TargetsHandle>,
     pub rules: rules::Manager,
-    pub alerts: Arc<dyn AlertsHandle>,
+    pub alerts: Alerts,
     pub reports: Arc<dyn ReportsHandle>,
     /// Our own metrics, shown on `/metrics`.
     pub registry: Arc<Registry>,

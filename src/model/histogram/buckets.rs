@@ -40,7 +40,7 @@ impl fmt::Display for GoFloat {
         let scientific = format!("{v:e}");
         let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        if (-4..21).contains(&exponent) {
+        if (-4..6).contains(&exponent) {
             write!(f, "{v}")
         } else {
             let sign = if exponent < 0 { '-' } else { '+' };

@@ -153,7 +153,7 @@ impl Context<'_> {
             return Ok(*ms);
         }
         let seconds = self.duration_seconds(d)?;
-        if !(seconds.abs() <= 9.2e15) {
+        if seconds.is_nan() || seconds.abs() > 9.2e15 {
             return fail("duration is out of range");
         }
         Ok((seconds * 1000.0) as i64)

@@ -156,7 +156,8 @@ fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
         Change::Float(f) => floats(&mut |_, v| Some(f(v))),
         Change::Clamp(least, greatest) => floats(&mut |step, v| {
             let (least, greatest) = (least[step], greatest[step]);
-            (!(greatest < least)).then(|| go_max(least, go_min(greatest, v)))
+            let empty = greatest < least;
+            (!empty).then(|| go_max(least, go_min(greatest, v)))
         }),
         Change::Round(to) => floats(&mut |step, v| {
             let inverse = 1.0 / to[step];
@@ -187,14 +188,20 @@ fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
     }
 }
 
-/// Go's `math.Max`: NaN if either is.
+/// Go's `math.Max`: infinity beats NaN, NaN beats everything else.
 fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else {
+        a.max(b)
+    }
 }
 
-/// Go's `math.Min`: NaN if either is.
+/// Go's `math.Min`: as [`go_max`], the other way round.
 fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    -go_max(-a, -b)
 }
 
 /// Changes the sign of every value.

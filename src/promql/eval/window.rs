@@ -257,7 +257,9 @@ impl Context<'_> {
         let (after, to) = spec.reach(grid);
         // A guess: one sample in 15 s.
         let cost = usize::try_from(to.saturating_sub(after) / 15_000).unwrap_or(usize::MAX);
-        let pos = &unwrap_parens(&call.args[0]).pos;
+        let first = unwrap_parens(&call.args[0]);
+        // Prometheus has lost the place of a subquery by then, and points at the start of the query.
+        let pos = if matches!(first.kind, ExprKind::Subquery(_)) { &(0..0) } else { &first.pos };
         let count = source.len();
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
             let mut samples = Samples::default();
