@@ -307,7 +307,9 @@ impl Context<'_> {
             "pi" => Out::Scalar(vec![std::f64::consts::PI; grid.len]),
             "start" => Out::Scalar(vec![self.query_start as f64 / 1000.0; grid.len]),
             "end" => Out::Scalar(vec![self.query_end as f64 / 1000.0; grid.len]),
-            "range" => Out::Scalar(vec![(self.query_end - self.query_start) as f64 / 1000.0; grid.len]),
+            "range" => {
+                Out::Scalar(vec![self.query_end.saturating_sub(self.query_start) as f64 / 1000.0; grid.len])
+            }
             "step" => Out::Scalar(vec![self.query_step as f64 / 1000.0; grid.len]),
             "max_of" | "min_of" => {
                 let (a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
