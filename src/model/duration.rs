@@ -72,7 +72,7 @@ pub fn format_duration_ms(ms: i64) -> String {
     for (unit, unit_ms) in UNITS {
         let unit_ms = unit_ms.unsigned_abs();
         let exact_only = matches!(unit, "y" | "w");
-        if rest >= unit_ms && (!exact_only || rest % unit_ms == 0) {
+        if rest >= unit_ms && (!exact_only || rest.is_multiple_of(unit_ms)) {
             out.push_str(&format!("{}{unit}", rest / unit_ms));
             rest %= unit_ms;
         }

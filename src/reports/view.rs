@@ -87,3 +87,25 @@ pub struct Report {
     pub alerts: Vec<ReportAlert>,
     pub recommendations: Vec<Recommendation>,
 }
+
+/// A report without its contents, for lists.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ReportSummary {
+    pub id: String,
+    pub generated_at: Timestamp,
+    pub period_ms: i64,
+    pub status: IndicatorStatus,
+    pub summary: String,
+}
+
+impl From<&Report> for ReportSummary {
+    fn from(r: &Report) -> Self {
+        ReportSummary {
+            id: r.id.clone(),
+            generated_at: r.generated_at,
+            period_ms: r.period_ms,
+            status: r.status,
+            summary: r.summary.clone(),
+        }
+    }
+}

@@ -6,11 +6,17 @@
 //!
 //! Rules for raw structs: `#[serde(deny_unknown_fields)]`, no `flatten`, no `untagged`; every field that Go would
 //! leave at its zero value when it is null carries `#[serde(default, deserialize_with = "null_is_default")]` or is
-//! an `Option`; a leaf that can be wrong is an `Option<Spanned<T>>`.
+//! an `Option`; a leaf that can be wrong is an `Option<Spanned<T>>`. A mapping whose keys are free is a
+//! [`Pairs`], which keeps their order and places.
+//!
+//! A key that exists upstream and not here is listed in an [`Upstream`] table and refused by name.
 
 mod problem;
+mod scalar;
 mod source;
+mod value;
 
-pub use problem::{Problem, Problems};
+pub use problem::{Problem, Problems, nearest};
 pub use serde_saphyr::Spanned;
-pub use source::{Mark, Source, mark, null_is_default};
+pub use source::{Mark, Source, Upstream, mark};
+pub use value::{Pairs, null_is_default, to_string};

@@ -62,30 +62,41 @@ impl Data {
         let options = StorageOptions {
             dir: None,
             retention_ms: i64::MAX / 4,
-            retention_bytes: None,
             window_ms: i64::MAX / 4,
+            ..StorageOptions::default()
         };
         let storage = Storage::open(options).map_err(|e| e.to_string())?;
-        let mut appender = storage.appender();
         for (labels, samples) in &self.series {
-            let at = |e: &dyn std::fmt::Display| format!("loading {labels}: {e}");
-            let series = appender.series(labels).map_err(|e| at(&e))?;
-            let mut hints = Hints::default();
-            for (ts, sample) in samples {
-                let appended = match sample {
-                    Sample::Float(v) => {
-                        hints = Hints::default();
-                        appender.append(series, *ts, *v)
-                    }
-                    Sample::Histogram(h) => appender.append_histogram(series, *ts, hints.stored(h)),
-                };
-                appended.map_err(|e| at(&e))?;
-            }
+            append(&storage, labels, samples).map_err(|e| format!("loading {labels}: {e}"))?;
         }
-        appender.commit().map_err(|e| e.to_string())?;
         self.storage = Some(storage.clone());
         Ok(storage)
     }
+}
+
+/// Appends one series. Floats and histograms each fill a batch of their own, since a batch has no order between them.
+fn append(storage: &Storage, labels: &Labels, samples: &BTreeMap<Timestamp, Sample>) -> Result<(), String> {
+    let samples: Vec<(&Timestamp, &Sample)> = samples.iter().collect();
+    let mut hints = Hints::default();
+    for run in samples.chunk_by(|a, b| std::mem::discriminant(a.1) == std::mem::discriminant(b.1)) {
+        let mut appender = storage.appender();
+        let series = appender.series(labels).map_err(|e| e.to_string())?;
+        for (ts, sample) in run {
+            let appended = match sample {
+                Sample::Float(v) => {
+                    hints = Hints::default();
+                    appender.append(series, **ts, *v)
+                }
+                Sample::Histogram(h) => appender.append_histogram(series, **ts, hints.stored(h)),
+            };
+            appended.map_err(|e| e.to_string())?;
+        }
+        let stats = appender.commit().map_err(|e| e.to_string())?;
+        if stats.samples != run.len() as u64 {
+            return Err(format!("the storage took {} of {} samples", stats.samples, run.len()));
+        }
+    }
+    Ok(())
 }
 
 /// The counter reset hints that histograms have once a storage has kept them: it compares each with the one before,
