@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::model::Timestamp;
-
 /// Tells the time and waits. Cloning gives a handle to the same clock.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -25,7 +23,7 @@ impl Clock {
 
     /// A clock that stands at `now` until [`ManualClock::advance`] moves it.
     #[must_use]
-    pub fn manual(now: Timestamp) -> (Self, ManualClock) {
+    pub fn manual(now: i64) -> (Self, ManualClock) {
         let manual = ManualClock {
             state: Arc::new(Mutex::new(ManualState { now, elapsed: Duration::ZERO })),
             moved: Arc::default(),
@@ -36,7 +34,7 @@ impl Clock {
     /// Wall time in milliseconds since the epoch. It may jump.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "this is the one place that reads the ambient clock")]
-    pub fn now_ms(&self) -> Timestamp {
+    pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System { .. } => match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)
             {
@@ -78,7 +76,7 @@ impl Clock {
     }
 
     /// Waits until wall time reaches `at`; a jump of the wall clock while waiting is noticed within a minute.
-    pub async fn sleep_until_ms(&self, at: Timestamp) {
+    pub async fn sleep_until_ms(&self, at: i64) {
         loop {
             let rest = at - self.now_ms();
             if rest <= 0 {
@@ -98,7 +96,7 @@ pub struct ManualClock {
 
 #[derive(Debug)]
 struct ManualState {
-    now: Timestamp,
+    now: i64,
     elapsed: Duration,
 }
 

@@ -16,6 +16,17 @@ pub enum ValueType {
 }
 
 impl ValueType {
+    /// Prometheus's name in the API: `vector`, `matrix`, `scalar`, `string`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ValueType::Scalar => "scalar",
+            ValueType::Vector => "vector",
+            ValueType::Matrix => "matrix",
+            ValueType::String => "string",
+        }
+    }
+
     /// Prometheus's name in errors: `instant vector`, `range vector`, `scalar`, `string`.
     #[must_use]
     pub fn documented(self) -> &'static str {
@@ -37,6 +48,8 @@ pub struct Expr {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     Number(f64),
+    /// A number written as a duration (`5m`), in seconds.
+    Duration(f64),
     String(String),
     Paren(Box<Expr>),
     Unary {
@@ -75,6 +88,46 @@ pub enum BinaryOp {
     TrimUpper,
     /// `>/`: keeps what of a histogram lies above a bound.
     TrimLower,
+}
+
+impl BinaryOp {
+    /// `==`, `!=`, `<`, `<=`, `>`, `>=`.
+    #[must_use]
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// `and`, `or`, `unless`.
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Greater => ">",
+            BinaryOp::Less => "<",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -129,6 +182,36 @@ pub enum AggregateOp {
     Quantile,
     LimitK,
     LimitRatio,
+}
+
+impl AggregateOp {
+    /// Whether a parameter stands in front of the vector, as in `topk(3, x)`.
+    #[must_use]
+    pub fn takes_param(self) -> bool {
+        use AggregateOp::{BottomK, CountValues, LimitK, LimitRatio, Quantile, TopK};
+        matches!(self, TopK | BottomK | CountValues | Quantile | LimitK | LimitRatio)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Count => "count",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::TopK => "topk",
+            AggregateOp::BottomK => "bottomk",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::LimitK => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

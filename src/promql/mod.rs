@@ -6,9 +6,15 @@
 
 pub mod ast;
 mod engine;
+mod eval;
+pub mod functions;
+mod lexer;
 mod parser;
+mod printer;
+pub(crate) mod quote;
+pub mod testscript;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
-pub use parser::{Features, ParseError, parse, parse_with};
+pub use parser::{Features, ParseError, parse, parse_selector, parse_with};
 pub use value::{Annotations, MatrixSeries, PointValue, QueryResult, QueryStats, Value, VectorSample};

@@ -11,6 +11,7 @@ pub mod config;
 mod indicator;
 mod view;
 
+pub use compose::alert_status;
 pub use indicator::{Indicator, Threshold, shipped_indicators};
 pub use view::{
     IndicatorStatus, IndicatorView, Recommendation, Report, ReportAlert, ReportIndicator, ReportSummary,

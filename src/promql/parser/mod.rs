@@ -1,0 +1,86 @@
+//! From text to a checked tree.
+//!
+//! Tokens come from the [lexer](super::lexer); `expr` climbs precedences over them, with `selector` for what stands in
+//! braces, `duration` for what stands in brackets and behind `offset`, `literal` for numbers and strings; `check`
+//! then checks types. The first fault ends it, with Prometheus's text and place.
+//!
+//! Invariant: any text at all gives a tree or an error, with bounded recursion; a tree that came out is
+//! well typed, so that the engine need not check again.
+
+mod check;
+mod duration;
+mod error;
+mod expr;
+mod features;
+mod literal;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+pub use error::ParseError;
+pub use features::Features;
+
+use super::ast::{Expr, ExprKind};
+use super::lexer::{Kind, tokenize};
+use crate::model::Matcher;
+use expr::Parser;
+
+/// The longest text of an expression, in bytes: generous for what people and dashboards write, and small enough that
+/// a tree of it does no harm.
+pub const MAX_LENGTH: usize = 256 * 1024;
+
+/// How deep a tree may get; a chain of operators gets deeper by one with each. It bounds the stack that recursion over
+/// the tree takes.
+pub const MAX_DEPTH: usize = 400;
+
+/// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
+/// those who walk the tree later.
+const MAX_NESTING: usize = 128;
+
+/// Parses and type-checks with the default features.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse(text: &str) -> Result<Expr, ParseError> {
+    parse_with(text, Features::default())
+}
+
+/// Parses and type-checks.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
+    let mut parser = start(text, features)?;
+    if parser.peek() == Kind::Eof {
+        return Err(parser.error(text.len()..text.len(), "no expression found in input"));
+    }
+    let mut expr = parser.expr()?;
+    parser.end()?;
+    check::check(&mut expr, text)?;
+    Ok(expr)
+}
+
+/// Parses a series selector as in `match[]`: `up{job="node"}`. It may select everything.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = start(text, Features::default())?;
+    if !(parser.peek().is_metric_name() || parser.peek() == Kind::LeftBrace) {
+        return Err(parser.unexpected("", ""));
+    }
+    let selector = parser.selector()?;
+    parser.end()?;
+    match selector.kind {
+        ExprKind::Vector(v) => Ok(v.matchers),
+        _ => unreachable!("a selector is parsed to a vector selector"),
+    }
+}
+
+fn start(text: &str, features: Features) -> Result<Parser<'_>, ParseError> {
+    if text.len() > MAX_LENGTH {
+        let message = format!("expression of {} bytes is longer than {MAX_LENGTH}", text.len());
+        return Err(ParseError::new(text, MAX_LENGTH..text.len(), message));
+    }
+    Ok(Parser::new(text, tokenize(text), features))
+}
