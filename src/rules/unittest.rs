@@ -359,8 +359,9 @@ impl Test {
         let options = StorageOptions {
             dir: None,
             retention_ms: i64::MAX / 4,
-            retention_bytes: None,
             window_ms: i64::MAX / 4,
+            ahead_max_ms: None,
+            ..StorageOptions::default()
         };
         let storage = Storage::open(options).map_err(|e| e.to_string())?;
         let mut appender = storage.appender();
