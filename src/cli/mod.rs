@@ -1,1 +1,18 @@
 //! The command line: one file per subcommand.
+//!
+//! `serve` is the default and may be left out; its flags are Prometheus's own ([`flags`]). A flag of Prometheus's that
+//! means nothing here is taken out before ([`compat`]) and answered with one warning. What is left becomes
+//! [`ServeOptions`], with which `app` starts.
+//!
+//! Exit codes: 0 done, 1 failed or found a problem, 2 wrong usage.
+
+mod check;
+mod compat;
+mod flags;
+mod options;
+mod run;
+mod serve;
+
+pub use options::ServeOptions;
+pub use run::{Command, main, parse};
+pub use serve::load;

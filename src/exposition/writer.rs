@@ -18,12 +18,20 @@ use crate::telemetry::Registry;
 pub struct Writer {
     out: String,
     format: Format,
+    empty_label: Option<&'static str>,
 }
 
 impl Writer {
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Writer { out: String::new(), format }
+        Writer { out: String::new(), format, empty_label: None }
+    }
+
+    /// Writes `name=""` on every series that has no such label.
+    #[must_use]
+    pub fn with_empty_label(mut self, name: &'static str) -> Self {
+        self.empty_label = Some(name);
+        self
     }
 
     /// Writes our own metrics.
@@ -166,6 +174,12 @@ impl Writer {
             self.out.push_str("=\"");
             escape(&mut self.out, value, true);
             self.out.push('"');
+        }
+        if let Some(label) = self.empty_label.filter(|l| series.labels.get(l).is_none()) {
+            self.out.push(if first { '{' } else { ',' });
+            first = false;
+            self.out.push_str(label);
+            self.out.push_str("=\"\"");
         }
         if !first {
             self.out.push('}');

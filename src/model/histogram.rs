@@ -1,4 +1,14 @@
 //! Native histograms as values. All counts are floats: an integer histogram is one whose counts are whole.
+//!
+//! `buckets` knows the layouts (spans, bounds, schemas), `arithmetic` adds, subtracts and compares histograms of
+//! different layouts, `trim` cuts a histogram at a bound.
+
+mod arithmetic;
+mod buckets;
+mod trim;
+
+pub use arithmetic::{Combined, SchemaMismatch, kahan_add};
+pub use buckets::{Bucket, GoFloat};
 
 /// A run of consecutive buckets: `offset` from the end of the span before (absolute in the first), `length` buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

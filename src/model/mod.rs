@@ -16,7 +16,9 @@ mod sample;
 
 pub use alert::Alert;
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
-pub use histogram::{CounterResetHint, FloatHistogram, Span};
+pub use histogram::{
+    Bucket, Combined, CounterResetHint, FloatHistogram, GoFloat, SchemaMismatch, Span, kahan_add,
+};
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};

@@ -48,6 +48,8 @@ pub struct Expr {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     Number(f64),
+    /// A number written as a duration (`5m`), in seconds.
+    Duration(f64),
     String(String),
     Paren(Box<Expr>),
     Unary {

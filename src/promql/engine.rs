@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::ast::Expr;
-use super::{Features, QueryResult};
+use super::{Features, QueryResult, eval};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::storage::Reader;
@@ -122,12 +122,11 @@ impl Engine {
     /// See [`QueryError`].
     pub fn evaluate(
         &self,
-        _query: &str,
-        _expr: &Expr,
-        _request: &QueryRequest,
-        _reader: &Reader,
+        query: &str,
+        expr: &Expr,
+        request: &QueryRequest,
+        reader: &Reader,
     ) -> Result<QueryResult, QueryError> {
-        let _ = &self.clock;
-        Err(QueryError::Execution("the engine is not there yet".into()))
+        eval::run(&self.options, &self.clock, query, expr, request, reader)
     }
 }

@@ -6,11 +6,13 @@
 
 pub mod ast;
 mod engine;
+mod eval;
 pub mod functions;
 mod lexer;
 mod parser;
 mod printer;
 pub(crate) mod quote;
+pub mod testscript;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};

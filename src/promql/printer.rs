@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::ast::{
-    Aggregate, At, Binary, Call, Cardinality, DurationExpr, Expr, ExprKind, Matching, MatrixSelector,
-    RangeMode, Subquery, TimeShift, VectorSelector,
+    Aggregate, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Matching,
+    MatrixSelector, RangeMode, Subquery, TimeShift, VectorSelector,
 };
 use super::quote::quoted;
 use crate::model::{METRIC_NAME, MatchOp, Matcher, format_duration_ms, is_legacy_label_name};
@@ -17,9 +17,11 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Number(v) => f.write_str(&format_number(*v)),
+            ExprKind::Duration(v) => f.write_str(&format_duration_ms((v * 1000.0).round() as i64)),
             ExprKind::String(s) => f.write_str(&quoted(s)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),
             ExprKind::Unary { negate, expr } => write!(f, "{}{expr}", sign(*negate)),
+            ExprKind::Binary(b) if is_power_of_infinity(b) => write!(f, "Inf {} {}", Operator(b), b.rhs),
             ExprKind::Binary(b) => write!(f, "{} {} {}", b.lhs, Operator(b), b.rhs),
             ExprKind::Aggregate(a) => {
                 write!(f, "{}(", Head(a))?;
@@ -64,7 +66,10 @@ impl Expr {
                 format!("{indent}(\n{}\n{indent})", inner.laid_out(level + 1))
             }
             ExprKind::Binary(b) if !fits => {
-                let (lhs, rhs) = (b.lhs.laid_out(level + 1), b.rhs.laid_out(level + 1));
+                let (mut lhs, rhs) = (b.lhs.laid_out(level + 1), b.rhs.laid_out(level + 1));
+                if is_power_of_infinity(b) {
+                    lhs = format!("{indent}  Inf");
+                }
                 format!("{lhs}\n{indent}{}\n{rhs}", Operator(b))
             }
             ExprKind::Aggregate(a) if !fits => {
@@ -78,6 +83,12 @@ impl Expr {
             _ => indent + &whole,
         }
     }
+}
+
+/// Whether the left side has to be written without the sign that infinity else has (and has upstream): it would read
+/// back as the sign of the whole power.
+fn is_power_of_infinity(b: &Binary) -> bool {
+    b.op == BinaryOp::Pow && b.lhs.kind == ExprKind::Number(f64::INFINITY)
 }
 
 /// The operator of a binary expression with its modifiers.

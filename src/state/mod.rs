@@ -9,5 +9,5 @@
 mod sqlite;
 mod store;
 
-pub use sqlite::SqliteStore;
+pub use sqlite::{SetAside, SqliteStore};
 pub use store::{Op, Order, Row, Scan, StateError, Store, Table};

@@ -1,7 +1,7 @@
 //! The store in a SQLite file: one table per [`Table`], WAL mode, `synchronous=FULL`.
 
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
@@ -26,30 +26,83 @@ const MIGRATIONS: [&str; 1] = [concat!(
     "CREATE INDEX rules_ts ON rules (ts, key);",
 )];
 
+/// Up to this size the whole file is checked when it is opened; that takes some milliseconds.
+const CHECK_BYTES_MAX: u64 = 8 << 20;
+/// How many damaged files are kept beside the good one before opening gives up.
+const SET_ASIDE_MAX: u32 = 100;
+
 /// A [`Store`] in one SQLite file.
+///
+/// Commits that arrive while another is being written wait and then go to the disk together, as one transaction:
+/// an `fsync` costs the same for one row and for a hundred. Reads have a connection of their own, so that a long
+/// scan delays no commit.
 #[derive(Debug)]
 pub struct SqliteStore {
-    connection: Mutex<Connection>,
+    writer: Mutex<Connection>,
+    /// Commits that wait for the writer. Taken only for a moment, never while writing.
+    waiting: Mutex<Vec<Waiting>>,
+    /// `None` for a store in memory, whose only connection is the writer.
+    reader: Option<Mutex<Connection>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ops: Vec<Op>,
+    /// Filled by whoever writes this commit.
+    outcome: Arc<Mutex<Option<Result<(), StateError>>>>,
+}
+
+/// A damaged file that was renamed so that the server could start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    pub to: PathBuf,
+    pub reason: String,
 }
 
 impl SqliteStore {
     /// Opens or creates the file and brings its schema up to date.
     ///
     /// # Errors
-    /// When the file cannot be opened, is no database, or was written by a newer version.
+    /// When the file cannot be opened, is no database or damaged, or was written by a newer version.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open(path)?;
-            connection.busy_timeout(Duration::from_secs(5))?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            // NORMAL loses the last commits at power loss; the outbox must not.
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            Ok(connection)
+        Self::try_open(path).map_err(|fault| fault.error(path))
+    }
+
+    /// As [`SqliteStore::open`], but a file that is no database, or a damaged one, is renamed to `NAME.damaged-N`
+    /// and an empty store takes its place: a server that watches with an empty memory is better than none.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for another reason, or cannot be renamed.
+    pub fn open_or_set_aside(path: &Path) -> Result<(Self, Option<SetAside>), StateError> {
+        let reason = match Self::try_open(path) {
+            Ok(store) => return Ok((store, None)),
+            Err(Fault::Damaged(reason)) => reason,
+            Err(fault) => return Err(fault.error(path)),
         };
-        let fail =
-            |e: rusqlite::Error| StateError::Open { path: path.display().to_string(), reason: e.to_string() };
-        Self::prepare(open().map_err(fail)?)
-            .map_err(|reason| StateError::Open { path: path.display().to_string(), reason })
+        let beside = |suffix: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let io = |e: std::io::Error| StateError::Open {
+            path: path.display().to_string(),
+            reason: format!("it is damaged ({reason}) and cannot be set aside: {e}"),
+        };
+        let to = (1..=SET_ASIDE_MAX)
+            .map(|n| beside(&format!(".damaged-{n}")))
+            .find(|to| !to.exists())
+            .ok_or_else(|| io(std::io::Error::other("too many damaged files lie beside it")))?;
+        // The write-ahead log belongs to the damaged file; the new one must not meet it.
+        for suffix in ["-wal", "-shm"] {
+            let mut name = to.as_os_str().to_owned();
+            name.push(suffix);
+            match std::fs::rename(beside(suffix), name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+                _ => {}
+            }
+        }
+        std::fs::rename(path, &to).map_err(io)?;
+        Ok((Self::open(path)?, Some(SetAside { to, reason })))
     }
 
     /// A store that lives as long as this value: for tests and for a server without a data directory.
@@ -58,31 +111,101 @@ impl SqliteStore {
     /// When SQLite cannot allocate it.
     pub fn in_memory() -> Result<Self, StateError> {
         let connection = Connection::open_in_memory().map_err(failed)?;
-        Self::prepare(connection).map_err(StateError::Failed)
+        match migrate(connection) {
+            Ok(connection) => {
+                Ok(SqliteStore { writer: Mutex::new(connection), waiting: Mutex::default(), reader: None })
+            }
+            Err(fault) => Err(fault.error(Path::new(":memory:"))),
+        }
     }
 
-    fn prepare(mut connection: Connection) -> Result<Self, String> {
-        let text = |e: rusqlite::Error| e.to_string();
-        let version: u32 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(text)?;
-        let version = version as usize;
-        if version > MIGRATIONS.len() {
-            return Err(format!(
-                "it has schema version {version}, this program knows up to {}",
-                MIGRATIONS.len()
-            ));
+    fn try_open(path: &Path) -> Result<Self, Fault> {
+        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+        let writer = Connection::open(path)?;
+        writer.busy_timeout(Duration::from_secs(5))?;
+        writer.pragma_update(None, "journal_mode", "WAL")?;
+        // NORMAL loses the last commits at power loss; the outbox must not.
+        writer.pragma_update(None, "synchronous", "FULL")?;
+        if (1..=CHECK_BYTES_MAX).contains(&bytes) {
+            let verdict: String = writer.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+            if verdict != "ok" {
+                return Err(Fault::Damaged(verdict));
+            }
         }
-        for (i, sql) in MIGRATIONS.iter().enumerate().skip(version) {
-            let tx = connection.transaction().map_err(text)?;
-            tx.execute_batch(sql).map_err(text)?;
-            tx.pragma_update(None, "user_version", i as i64 + 1).map_err(text)?;
-            tx.commit().map_err(text)?;
-        }
-        Ok(SqliteStore { connection: Mutex::new(connection) })
+        let writer = migrate(writer)?;
+        let reader = Connection::open(path)?;
+        reader.busy_timeout(Duration::from_secs(5))?;
+        reader.pragma_update(None, "query_only", true)?;
+        Ok(SqliteStore {
+            writer: Mutex::new(writer),
+            waiting: Mutex::default(),
+            reader: Some(Mutex::new(reader)),
+        })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> MutexGuard<'_, Connection> {
+        lock(self.reader.as_ref().unwrap_or(&self.writer))
     }
+}
+
+/// Why a file could not be opened.
+enum Fault {
+    /// The bytes are no sound database: another attempt will not help.
+    Damaged(String),
+    Other(String),
+}
+
+impl Fault {
+    fn error(self, path: &Path) -> StateError {
+        let (Fault::Damaged(reason) | Fault::Other(reason)) = self;
+        StateError::Open { path: path.display().to_string(), reason }
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(e: rusqlite::Error) -> Self {
+        match e.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+                Fault::Damaged(e.to_string())
+            }
+            _ => Fault::Other(e.to_string()),
+        }
+    }
+}
+
+fn migrate(mut connection: Connection) -> Result<Connection, Fault> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;
+    let version = version as usize;
+    if version > MIGRATIONS.len() {
+        let known = MIGRATIONS.len();
+        return Err(Fault::Other(format!(
+            "it has schema version {version}, this program knows up to {known}"
+        )));
+    }
+    for (i, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+        let tx = connection.transaction()?;
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "user_version", i as i64 + 1)?;
+        tx.commit()?;
+    }
+    Ok(connection)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes the commits as one transaction.
+fn write<'a>(
+    connection: &mut Connection,
+    commits: impl IntoIterator<Item = &'a Waiting>,
+) -> Result<(), StateError> {
+    let tx =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
+    for op in commits.into_iter().flat_map(|c| &c.ops) {
+        apply(&tx, op).map_err(failed)?;
+    }
+    tx.commit().map_err(failed)
 }
 
 impl Store for SqliteStore {
@@ -90,17 +213,29 @@ impl Store for SqliteStore {
         if ops.is_empty() {
             return Ok(());
         }
-        let mut connection = self.lock();
-        let tx =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
-        for op in &ops {
-            apply(&tx, op).map_err(failed)?;
+        let outcome = Arc::new(Mutex::new(None));
+        lock(&self.waiting).push(Waiting { ops, outcome: Arc::clone(&outcome) });
+        let mut writer = lock(&self.writer);
+        // Whoever had the writer before may have taken this commit along.
+        if let Some(done) = lock(&outcome).take() {
+            return done;
         }
-        tx.commit().map_err(failed)
+        let together = std::mem::take(&mut *lock(&self.waiting));
+        match write(&mut writer, &together) {
+            Ok(()) => together.iter().for_each(|c| *lock(&c.outcome) = Some(Ok(()))),
+            // One commit that fails must not take the others with it.
+            Err(_) if together.len() > 1 => {
+                for commit in &together {
+                    *lock(&commit.outcome) = Some(write(&mut writer, [commit]));
+                }
+            }
+            Err(e) => return Err(e),
+        }
+        lock(&outcome).take().unwrap_or(Ok(()))
     }
 
     fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StateError> {
-        let connection = self.lock();
+        let connection = self.read();
         let sql = format!("SELECT key, ts, body FROM {} WHERE key = ?1", table.as_str());
         let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
         statement.query_row([key], row).optional().map_err(failed)
@@ -122,7 +257,7 @@ impl Store for SqliteStore {
         }
         sql.push_str(&format!(" ORDER BY ts {direction}, key {direction} LIMIT ?"));
         values.push(&limit);
-        let connection = self.lock();
+        let connection = self.read();
         let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
         let rows = statement.query_map(values.as_slice(), row).map_err(failed)?;
         rows.collect::<rusqlite::Result<_>>().map_err(failed)
@@ -130,7 +265,7 @@ impl Store for SqliteStore {
 
     fn count(&self, table: Table) -> Result<u64, StateError> {
         let sql = format!("SELECT count(*) FROM {}", table.as_str());
-        let count: i64 = self.lock().query_row(&sql, [], |r| r.get(0)).map_err(failed)?;
+        let count: i64 = self.read().query_row(&sql, [], |r| r.get(0)).map_err(failed)?;
         Ok(count.unsigned_abs())
     }
 }
@@ -195,10 +330,64 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_database_is_refused() {
+    fn a_file_that_is_no_database_is_refused_or_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         std::fs::write(&path, "this is not a database, it is a text that is long enough").unwrap();
         assert!(SqliteStore::open(&path).is_err());
+        let (store, aside) = SqliteStore::open_or_set_aside(&path).unwrap();
+        assert_eq!(store.count(Table::History).unwrap(), 0);
+        let aside = aside.unwrap();
+        assert!(aside.to.ends_with("state.db.damaged-1"), "{aside:?}");
+        assert!(std::fs::read_to_string(aside.to).unwrap().starts_with("this is not"));
+        drop(store);
+        assert_eq!(SqliteStore::open_or_set_aside(&path).unwrap().1, None);
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let ops = (0..500).map(|i| put(Table::History, &format!("key-{i:05}"), i)).collect();
+        SqliteStore::open(&path).unwrap().commit(ops).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let len = bytes.len();
+        bytes[4096..len - 10].fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let (store, aside) = SqliteStore::open_or_set_aside(&path).unwrap();
+        assert!(aside.is_some());
+        store.commit(vec![put(Table::History, "a", 1)]).unwrap();
+        assert_eq!(keys(&store, &Scan::default()), ["a"]);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        drop(SqliteStore::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = SqliteStore::open_or_set_aside(&path).unwrap_err().to_string();
+        assert!(error.contains("schema version 99"), "{error}");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn commits_of_several_threads_are_all_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let store = SqliteStore::open(&path).unwrap();
+        std::thread::scope(|threads| {
+            for thread in 0..8 {
+                let store = &store;
+                threads.spawn(move || {
+                    for i in 0..20 {
+                        store.commit(vec![put(Table::History, &format!("{thread}-{i}"), i)]).unwrap();
+                        assert!(store.get(Table::History, &format!("{thread}-{i}")).unwrap().is_some());
+                    }
+                });
+            }
+        });
+        drop(store);
+        assert_eq!(SqliteStore::open(&path).unwrap().count(Table::History).unwrap(), 160);
     }
 }

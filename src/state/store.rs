@@ -9,7 +9,8 @@ pub enum Table {
     Alerts,
     /// What each receiver was told last of each aggregation group. Owner: alerts.
     NotificationLog,
-    /// Notifications that no receiver has taken yet; `ts` is the next attempt. Owner: notify.
+    /// Notifications that no receiver has taken yet, by sequence number; `ts` is when each was decided. Owner: alerts,
+    /// which writes a row together with the change that caused it; the form of a row is notify's.
     Outbox,
     /// Every change of an alert's state; `ts` is when. Owner: alerts.
     History,

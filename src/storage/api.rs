@@ -1,10 +1,22 @@
-//! The interface, for now over a plain in-memory map.
+//! What the rest of the program says to storage and hears from it: options, errors, references, columns.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use crate::model::{FloatHistogram, Labels, Matcher, Metadata, Timestamp};
+use crate::model::{FloatHistogram, Timestamp};
+
+/// When the WAL is put on the disk. A batch that was acknowledged survives a kill of the process under each policy;
+/// this says what survives a loss of power.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// What the operating system has written by then.
+    #[default]
+    Never,
+    /// What was acknowledged before the last but one [`Storage::maintain`](super::Storage::maintain).
+    Interval,
+    /// Everything acknowledged.
+    Always,
+}
 
 /// How a storage is set up.
 #[derive(Clone, Debug)]
@@ -17,6 +29,16 @@ pub struct StorageOptions {
     pub retention_bytes: Option<u64>,
     /// The length of one window of the ring.
     pub window_ms: i64,
+    /// How many series the head takes; 0 means no bound but memory's.
+    pub series_max: usize,
+    /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
+    /// refused. `None`, and as long as there was no such call, any time is taken.
+    pub ahead_max_ms: Option<i64>,
+    pub fsync: FsyncPolicy,
+    /// A WAL segment that is longer is ended.
+    pub wal_segment_bytes: u64,
+    /// Bytes of samples in memory past which the oldest are sealed early; 0 means no bound.
+    pub head_bytes_max: u64,
 }
 
 impl Default for StorageOptions {
@@ -26,6 +48,11 @@ impl Default for StorageOptions {
             retention_ms: 15 * 86_400_000,
             retention_bytes: None,
             window_ms: 2 * 3_600_000,
+            series_max: 0,
+            ahead_max_ms: Some(600_000),
+            fsync: FsyncPolicy::Never,
+            wal_segment_bytes: 64 << 20,
+            head_bytes_max: 0,
         }
     }
 }
@@ -37,10 +64,14 @@ pub enum StorageError {
     /// Nothing of the batch was taken.
     #[error("samples cannot be written: {0}")]
     Write(String),
+    /// The batch was taken and survives a kill of the process, but not a loss of power.
+    #[error("samples cannot be put on the disk: {0}")]
+    Sync(String),
 }
 
 /// A handle to a series, cheap to keep. It goes stale when the series leaves the ring: then
-/// [`Appender::append`] answers [`AppendError::UnknownSeries`] and the caller asks again by labels.
+/// [`Appender::append`](super::Appender::append) answers [`AppendError::UnknownSeries`] and the caller asks again by
+/// labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesRef(pub u64);
 
@@ -66,11 +97,42 @@ pub enum AppendError {
     TooManySeries,
 }
 
-/// What a commit did.
+/// What a commit did. Samples that [`Appender::append`](super::Appender::append) refused are counted here as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitStats {
+    /// Samples that were taken.
     pub samples: u64,
     pub series_created: u64,
+    /// Samples that were there already, bit for bit: ignored, and no error.
+    pub repeated: u64,
+    pub out_of_order: u64,
+    /// Samples whose series has another value at their time.
+    pub duplicates: u64,
+    pub too_old: u64,
+    pub too_far_ahead: u64,
+    /// Samples whose series had left the ring.
+    pub unknown_series: u64,
+    /// The first sample that was refused, for a message.
+    pub first_refused: Option<(SeriesRef, Timestamp, AppendError)>,
+}
+
+impl CommitStats {
+    /// How many samples were refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.out_of_order + self.duplicates + self.too_old + self.too_far_ahead + self.unknown_series
+    }
+
+    pub(super) fn refuse(&mut self, series: SeriesRef, ts: Timestamp, why: AppendError) {
+        match why {
+            AppendError::UnknownSeries | AppendError::TooManySeries => self.unknown_series += 1,
+            AppendError::OutOfOrder => self.out_of_order += 1,
+            AppendError::DuplicateTimestamp => self.duplicates += 1,
+            AppendError::TooOld => self.too_old += 1,
+            AppendError::TooFarAhead => self.too_far_ahead += 1,
+        }
+        self.first_refused.get_or_insert((series, ts, why));
+    }
 }
 
 /// Columns of one series. Floats and histograms stand apart; `ts` and `vs` have equal length; each `ts` is strictly
@@ -98,207 +160,38 @@ impl Samples {
     }
 }
 
-/// The ring. Cloning gives a handle to the same one.
-#[derive(Clone, Debug)]
-pub struct Storage {
-    inner: Arc<Mutex<Inner>>,
+/// What storage holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageStats {
+    /// Series in the head.
+    pub series: u64,
+    /// Label pairs of the series in the head.
+    pub label_pairs: u64,
+    /// Samples in the head.
+    pub head_samples: u64,
+    /// Full chunks in the head.
+    pub head_chunks: u64,
+    /// Bytes of the chunks in the head.
+    pub head_bytes: u64,
+    pub wal_bytes: u64,
+    pub wal_segments: u64,
+    pub blocks: u64,
+    pub block_bytes: u64,
+    pub block_samples: u64,
+    /// The times of the oldest and the newest sample; `None` if there is none.
+    pub min_ts: Option<Timestamp>,
+    pub max_ts: Option<Timestamp>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    by_labels: BTreeMap<Labels, usize>,
-    series: Vec<(Labels, Samples)>,
-    metadata: BTreeMap<String, Metadata>,
-}
-
-impl Storage {
-    /// Opens the data directory, replays what was not sealed, and is ready to append and read.
-    ///
-    /// # Errors
-    /// When the directory cannot be used or another process holds it.
-    pub fn open(_options: StorageOptions) -> Result<Self, StorageError> {
-        Ok(Storage { inner: Arc::default() })
-    }
-
-    /// A batch. Nothing is visible before [`Appender::commit`]; dropping it drops the batch.
-    #[must_use]
-    pub fn appender(&self) -> Appender {
-        Appender { storage: self.clone(), floats: Vec::new(), histograms: Vec::new(), created: 0 }
-    }
-
-    /// A consistent view: a batch is seen whole or not at all.
-    #[must_use]
-    pub fn reader(&self) -> Reader {
-        Reader { storage: self.clone() }
-    }
-
-    /// Notes type, help and unit of a metric family.
-    pub fn set_metadata(&self, family: &str, metadata: Metadata) {
-        self.lock().metadata.insert(family.to_owned(), metadata);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Collects a batch of samples.
-#[derive(Debug)]
-pub struct Appender {
-    storage: Storage,
-    floats: Vec<(usize, Timestamp, f64)>,
-    histograms: Vec<(usize, Timestamp, Arc<FloatHistogram>)>,
-    created: u64,
-}
-
-impl Appender {
-    /// The series with these labels, made if it is new.
-    ///
-    /// # Errors
-    /// [`AppendError::TooManySeries`].
-    pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
-        let mut inner = self.storage.lock();
-        if let Some(i) = inner.by_labels.get(labels) {
-            return Ok(SeriesRef(*i as u64));
-        }
-        let i = inner.series.len();
-        inner.series.push((labels.clone(), Samples::default()));
-        inner.by_labels.insert(labels.clone(), i);
-        self.created += 1;
-        Ok(SeriesRef(i as u64))
-    }
-
-    /// Adds a sample to the batch. A sample with the time and value (by bits) of the newest one is ignored.
-    ///
-    /// # Errors
-    /// Why this sample was refused; the batch goes on.
-    pub fn append(&mut self, series: SeriesRef, ts: Timestamp, value: f64) -> Result<(), AppendError> {
-        self.check(series, ts)?;
-        self.floats.push((series.0 as usize, ts, value));
-        Ok(())
-    }
-
-    /// Adds a native histogram to the batch.
-    ///
-    /// # Errors
-    /// As [`Appender::append`].
-    pub fn append_histogram(
-        &mut self,
-        series: SeriesRef,
-        ts: Timestamp,
-        value: Arc<FloatHistogram>,
-    ) -> Result<(), AppendError> {
-        self.check(series, ts)?;
-        self.histograms.push((series.0 as usize, ts, value));
-        Ok(())
-    }
-
-    fn check(&self, series: SeriesRef, ts: Timestamp) -> Result<(), AppendError> {
-        let inner = self.storage.lock();
-        let (_, samples) = inner.series.get(series.0 as usize).ok_or(AppendError::UnknownSeries)?;
-        let last = samples.ts.last().max(samples.hist_ts.last());
-        if last.is_some_and(|l| *l > ts) { Err(AppendError::OutOfOrder) } else { Ok(()) }
-    }
-
-    /// Writes the batch to the WAL and makes it visible. On return it survives a kill of the process.
-    ///
-    /// # Errors
-    /// When it cannot be written: nothing of it was taken.
-    pub fn commit(self) -> Result<CommitStats, StorageError> {
-        let mut inner = self.storage.lock();
-        let samples = (self.floats.len() + self.histograms.len()) as u64;
-        for (i, ts, v) in self.floats {
-            let column = &mut inner.series[i].1;
-            if column.ts.last().is_none_or(|l| *l < ts) {
-                column.ts.push(ts);
-                column.vs.push(v);
-            }
-        }
-        for (i, ts, h) in self.histograms {
-            let column = &mut inner.series[i].1;
-            if column.hist_ts.last().is_none_or(|l| *l < ts) {
-                column.hist_ts.push(ts);
-                column.hists.push(h);
-            }
-        }
-        Ok(CommitStats { samples, series_created: self.created })
-    }
-}
-
-/// Reads.
-#[derive(Clone, Debug)]
-pub struct Reader {
-    storage: Storage,
-}
-
-impl Reader {
-    /// The series that all `matchers` select and that may have samples in `from..=to` (ms), in no particular order.
-    #[must_use]
-    pub fn select(&self, matchers: &[Matcher], _from: Timestamp, _to: Timestamp) -> Vec<SeriesSnapshot> {
-        let inner = self.storage.lock();
-        let wanted = |l: &Labels| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or("")));
-        let found = inner.by_labels.iter().filter(|(l, _)| wanted(l));
-        found
-            .map(|(l, i)| SeriesSnapshot { labels: l.clone(), samples: inner.series[*i].1.clone() })
-            .collect()
-    }
-
-    /// Names of the labels that series in `from..=to` which `matchers` select have, ascending.
-    #[must_use]
-    pub fn label_names(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<String> {
-        let names: BTreeSet<String> = self
-            .select(matchers, from, to)
-            .iter()
-            .flat_map(|s| s.labels.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>())
-            .collect();
-        names.into_iter().collect()
-    }
-
-    /// Values of one label, ascending.
-    #[must_use]
-    pub fn label_values(
-        &self,
-        name: &str,
-        matchers: &[Matcher],
-        from: Timestamp,
-        to: Timestamp,
-    ) -> Vec<String> {
-        let values: BTreeSet<String> = self
-            .select(matchers, from, to)
-            .iter()
-            .filter_map(|s| s.labels.get(name).map(str::to_owned))
-            .collect();
-        values.into_iter().collect()
-    }
-
-    /// What is known of metric families, by name, ascending.
-    #[must_use]
-    pub fn metadata(&self) -> Vec<(String, Metadata)> {
-        self.storage.lock().metadata.iter().map(|(n, m)| (n.clone(), m.clone())).collect()
-    }
-}
-
-/// One selected series: its labels, and access to its samples as of the selection.
-#[derive(Clone, Debug)]
-pub struct SeriesSnapshot {
-    labels: Labels,
-    samples: Samples,
-}
-
-impl SeriesSnapshot {
-    #[must_use]
-    pub fn labels(&self) -> &Labels {
-        &self.labels
-    }
-
-    /// Appends the samples in `from..=to` (ms) to `out`'s columns.
-    pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples) {
-        let range = |ts: &[Timestamp]| ts.partition_point(|t| *t < from)..ts.partition_point(|t| *t <= to);
-        let floats = range(&self.samples.ts);
-        out.ts.extend_from_slice(&self.samples.ts[floats.clone()]);
-        out.vs.extend_from_slice(&self.samples.vs[floats]);
-        let hists = range(&self.samples.hist_ts);
-        out.hist_ts.extend_from_slice(&self.samples.hist_ts[hists.clone()]);
-        out.hists.extend_from_slice(&self.samples.hists[hists]);
-    }
+/// Which names and values the series in the head have most, each list descending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cardinality {
+    /// Metric names by their series.
+    pub series_by_metric: Vec<(String, u64)>,
+    /// Label names by their distinct values.
+    pub values_by_label: Vec<(String, u64)>,
+    /// Label names by the bytes of their values, each counted once a series.
+    pub bytes_by_label: Vec<(String, u64)>,
+    /// `name=value` by their series.
+    pub series_by_pair: Vec<(String, u64)>,
 }

@@ -1,12 +1,61 @@
-//! The time-series ring buffer: series, their samples in time windows, a WAL before the newest window.
+//! The time-series ring buffer: the newest window in memory behind a WAL, older ones in immutable blocks.
 //!
-//! Everything outside this module sees four things: [`Storage`] (open, retention, statistics), [`Appender`]
-//! (a batch of samples, committed or dropped as a whole), [`Reader`] (series that matchers select, handed out as
-//! columns) and [`StorageError`].
+//! Everything outside this module sees [`Storage`] (open, maintain, statistics), [`Appender`] (a batch of samples,
+//! committed or dropped as a whole), [`Reader`] (series that matchers select, handed out as columns) and the values in
+//! between.
+//!
+//! ```text
+//!             commit                    maintain(now)
+//! Appender ----------> wal/ segments  ------------------>  dropped after a checkpoint
+//!              |
+//!              +-----> head/ series: open chunk, full chunks --> block/ one file a window --> falls off
+//!                        ^                                         ^
+//!            index/ postings by label pair                        |
+//!                        +------------- Reader.select ------------+
+//! ```
+//! Reading order: `api` (the values), `db` (the parts and the order of locks), `appender`, `head`, `reader`, `maintain`
+//! (sealing and retention), `open` (replay); below them `index`, `wal`, `block`, `chunk`, and `coding` at the bottom.
+//!
+//! Invariants:
+//! - Acknowledged means recoverable: a committed batch is in the WAL before it is visible.
+//! - A selection sees a batch whole or not at all (see `appender`).
+//! - The blocks answer for the time before `sealed_until`, the head for the time from then on, and never both.
+//! - Nothing here reads a clock or starts a task: time comes with [`Storage::maintain`].
 
 mod api;
+mod appender;
+mod block;
+mod chunk;
+mod coding;
+mod db;
+mod disk;
+mod handle;
+mod head;
+mod index;
+mod maintain;
+mod metrics;
+mod open;
+mod reader;
+mod wal;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod twin;
 
 pub use api::{
-    AppendError, Appender, CommitStats, Reader, Samples, SeriesRef, SeriesSnapshot, Storage, StorageError,
-    StorageOptions,
+    AppendError, Cardinality, CommitStats, FsyncPolicy, Samples, SeriesRef, StorageError, StorageOptions,
+    StorageStats,
 };
+pub use appender::Appender;
+pub use handle::Storage;
+pub use maintain::Maintained;
+pub use metrics::StorageMetrics;
+pub use reader::{Reader, SeriesSnapshot};
+
+/// The codecs by themselves, for benchmarks.
+#[doc(hidden)]
+pub mod codecs {
+    pub use super::chunk::floats;
+    pub use super::chunk::open::OpenChunk;
+}

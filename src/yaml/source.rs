@@ -226,7 +226,6 @@ fn decode<T: DeserializeOwned>(text: &str) -> Result<Option<T>, Error> {
     let mut options = serde_saphyr::options! {
         with_snippet: false,
         legacy_octal_numbers: true,
-        ignore_binary_tag_for_string: true,
     };
     options.budget = serde_saphyr::budget! { max_nodes: NODES_MAX, max_events: 3 * NODES_MAX };
     serde_saphyr::from_str_with_options(text, options)

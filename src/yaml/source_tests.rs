@@ -159,3 +159,17 @@ fn places_inside_scalars() {
         assert_eq!((mark.line, mark.column), place, "{text:?}");
     }
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file, it is read or refused with a place inside it.
+    #[test]
+    fn nothing_panics(text in "(jobs:|- job_name:|  limit:| x:|[a-c:\\-\\[\\]{}'\"|>&*#!%?, \n\té]){0,24}") {
+        let source = Source::new("f", text.clone());
+        if let Err(problems) = source.parse_known::<Top>(UPSTREAM) {
+            let lines = text.lines().count().max(1);
+            for p in problems.list {
+                proptest::prop_assert!(p.line <= lines + 1, "{text:?}: {p}");
+            }
+        }
+    }
+}

@@ -22,38 +22,50 @@ impl Checker<'_> {
         Err(ParseError::new(self.text, pos.clone(), message))
     }
 
+    /// Walks down. What a node demands stands in functions of its own, so that the walk takes little stack.
     fn expr(&self, expr: &mut Expr) -> Result<ValueType, ParseError> {
-        let pos = expr.pos.clone();
+        let pos = &expr.pos;
         match &mut expr.kind {
-            ExprKind::Number(_) | ExprKind::String(_) => {}
-            ExprKind::Paren(inner) => {
-                self.expr(inner)?;
-            }
+            ExprKind::Number(_) | ExprKind::Duration(_) => Ok(ValueType::Scalar),
+            ExprKind::String(_) => Ok(ValueType::String),
+            ExprKind::Paren(inner) => self.expr(inner),
             ExprKind::Unary { expr: inner, .. } => {
-                let found = self.expr(inner)?;
-                if !matches!(found, ValueType::Scalar | ValueType::Vector) {
-                    let found = found.documented();
-                    let message = format!(
-                        "unary expression only allowed on expressions of type scalar or instant vector, got \"{found}\""
-                    );
-                    return self.fail(&pos, message);
-                }
+                let found = self.expr(inner);
+                found.and_then(|found| self.unary(found, pos))
             }
-            ExprKind::Binary(binary) => self.binary(binary, &pos)?,
-            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate)?,
-            ExprKind::Call(call) => self.call(call, &pos)?,
-            ExprKind::Vector(vector) => self.selector(vector, &pos, false)?,
-            ExprKind::Matrix(matrix) => self.selector(&matrix.vector, &pos, false)?,
+            ExprKind::Binary(binary) => {
+                let lhs = self.expr(&mut binary.lhs);
+                let rhs = if lhs.is_ok() { self.expr(&mut binary.rhs) } else { Ok(ValueType::Scalar) };
+                lhs.and_then(|lhs| rhs.and_then(|rhs| self.binary(binary, lhs, rhs, pos)))
+            }
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate),
+            ExprKind::Call(call) => self.call(call, pos),
+            ExprKind::Vector(vector) => self.selector(vector, pos, false).map(|()| ValueType::Vector),
+            ExprKind::Matrix(matrix) => self.selector(&matrix.vector, pos, false).map(|()| ValueType::Matrix),
             ExprKind::Subquery(subquery) => {
-                let found = self.expr(&mut subquery.expr)?;
-                if found != ValueType::Vector {
-                    let message =
-                        format!("subquery is only allowed on instant vector, got {} instead", found.as_str());
-                    return self.fail(&pos, message);
-                }
+                let found = self.expr(&mut subquery.expr);
+                found.and_then(|found| self.subquery(found, pos))
             }
         }
-        Ok(expr.value_type())
+    }
+
+    fn unary(&self, found: ValueType, pos: &Pos) -> Result<ValueType, ParseError> {
+        if matches!(found, ValueType::Scalar | ValueType::Vector) {
+            return Ok(found);
+        }
+        let found = found.documented();
+        let message = format!(
+            "unary expression only allowed on expressions of type scalar or instant vector, got \"{found}\""
+        );
+        self.fail(pos, message)
+    }
+
+    fn subquery(&self, found: ValueType, pos: &Pos) -> Result<ValueType, ParseError> {
+        if found == ValueType::Vector {
+            return Ok(ValueType::Matrix);
+        }
+        let found = found.as_str();
+        self.fail(pos, format!("subquery is only allowed on instant vector, got {found} instead"))
     }
 
     fn expect(&self, expr: &mut Expr, wanted: ValueType, context: &str) -> Result<(), ParseError> {
@@ -65,19 +77,23 @@ impl Checker<'_> {
         self.fail(&expr.pos, format!("expected type {wanted} in {context}, got {found}"))
     }
 
-    fn aggregate(&self, aggregate: &mut Aggregate) -> Result<(), ParseError> {
+    fn aggregate(&self, aggregate: &mut Aggregate) -> Result<ValueType, ParseError> {
         self.expect(&mut aggregate.expr, ValueType::Vector, "aggregation expression")?;
-        let Some(param) = &mut aggregate.param else { return Ok(()) };
+        let Some(param) = &mut aggregate.param else { return Ok(ValueType::Vector) };
         let wanted = match aggregate.op {
             AggregateOp::CountValues => ValueType::String,
             _ => ValueType::Scalar,
         };
-        self.expect(param, wanted, "aggregation parameter")
+        self.expect(param, wanted, "aggregation parameter").map(|()| ValueType::Vector)
     }
 
-    fn binary(&self, binary: &mut Binary, pos: &Pos) -> Result<(), ParseError> {
-        let lhs = self.expr(&mut binary.lhs)?;
-        let rhs = self.expr(&mut binary.rhs)?;
+    fn binary(
+        &self,
+        binary: &mut Binary,
+        lhs: ValueType,
+        rhs: ValueType,
+        pos: &Pos,
+    ) -> Result<ValueType, ParseError> {
         let op = binary.op;
         let operator = self.operator_pos(binary);
         let (both_scalars, both_vectors) = (
@@ -116,7 +132,7 @@ impl Checker<'_> {
                 return self
                     .fail(pos, format!("set operator \"{op}\" not allowed in binary scalar expression"));
             }
-            return Ok(());
+            return Ok(if both_scalars { ValueType::Scalar } else { ValueType::Vector });
         }
         if op.is_set() {
             if matching.cardinality != Cardinality::OneToOne {
@@ -128,7 +144,7 @@ impl Checker<'_> {
             matching.cardinality = Cardinality::ManyToMany;
         }
         binary.matching = Some(matching);
-        Ok(())
+        Ok(ValueType::Vector)
     }
 
     /// Where the operator stands, with its modifiers.
@@ -139,7 +155,7 @@ impl Checker<'_> {
         start + blanks..start + blanks + between.trim().len()
     }
 
-    fn call(&self, call: &mut Call, pos: &Pos) -> Result<(), ParseError> {
+    fn call(&self, call: &mut Call, pos: &Pos) -> Result<ValueType, ParseError> {
         let function = functions::lookup(call.function).expect("a call is made from the table of functions");
         let name = function.name;
         self.arity(function, call.args.len(), pos)?;
@@ -176,7 +192,7 @@ impl Checker<'_> {
                 return self.fail(&arg.pos, message);
             }
         }
-        Ok(())
+        Ok(function.returns)
     }
 
     fn arity(&self, function: &FunctionSpec, got: usize, pos: &Pos) -> Result<(), ParseError> {
@@ -214,7 +230,7 @@ impl Expr {
     #[must_use]
     pub fn value_type(&self) -> ValueType {
         match &self.kind {
-            ExprKind::Number(_) => ValueType::Scalar,
+            ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
             ExprKind::String(_) => ValueType::String,
             ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => inner.value_type(),
             ExprKind::Binary(b) => match (b.lhs.value_type(), b.rhs.value_type()) {

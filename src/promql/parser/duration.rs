@@ -173,7 +173,7 @@ impl Parser<'_> {
 
     /// Refuses a node over children of this depth if the tree gets too deep.
     pub(super) fn nested(&self, depth: usize, pos: &Pos) -> Result<usize, ParseError> {
-        if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(self.too_deep(pos.clone())) }
+        if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(self.too_deep(pos.clone(), MAX_DEPTH)) }
     }
 }
 

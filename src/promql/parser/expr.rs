@@ -2,7 +2,7 @@
 
 use super::duration::Context;
 use super::error::nearest;
-use super::{Features, MAX_DEPTH, ParseError};
+use super::{Features, MAX_NESTING, ParseError};
 use crate::promql::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Matching,
     MatrixSelector, Pos, RangeMode, Subquery, TimeShift,
@@ -100,14 +100,17 @@ impl<'a> Parser<'a> {
         self.error(token.pos.clone(), message)
     }
 
-    pub(super) fn too_deep(&self, pos: Pos) -> ParseError {
-        self.error(pos, format!("expression nests deeper than {MAX_DEPTH} levels"))
+    pub(super) fn too_deep(&self, pos: Pos, limit: usize) -> ParseError {
+        self.error(pos, format!("expression nests deeper than {limit} levels"))
     }
 
     /// One more call within a call.
     pub(super) fn enter(&mut self) -> Result<(), ParseError> {
         self.depth += 1;
-        if self.depth > MAX_DEPTH { Err(self.too_deep(self.peek_token().pos.clone())) } else { Ok(()) }
+        if self.depth <= MAX_NESTING {
+            return Ok(());
+        }
+        Err(self.too_deep(self.peek_token().pos.clone(), MAX_NESTING))
     }
 
     pub(super) fn leave(&mut self) {
@@ -132,7 +135,18 @@ impl<'a> Parser<'a> {
     /// Operands joined by operators that bind at least as tightly as `min`.
     fn binary(&mut self, min: u8) -> Parsed {
         self.enter()?;
-        let (mut lhs, mut depth) = self.unary()?;
+        let operand = self.unary();
+        let whole = match operand {
+            Ok((lhs, depth)) if binary_op(self.peek()).is_some() => self.operators(lhs, depth, min),
+            alone => alone,
+        };
+        self.leave();
+        whole
+    }
+
+    /// What follows the first operand. Apart from [`Parser::binary`], as much here is apart, so that the stack of an
+    /// operand within parentheses holds only what it needs.
+    fn operators(&mut self, mut lhs: Expr, mut depth: usize, min: u8) -> Parsed {
         while let Some((op, precedence)) = binary_op(self.peek())
             && precedence >= min
         {
@@ -150,7 +164,6 @@ impl<'a> Parser<'a> {
             let binary = Binary { op, lhs, rhs, return_bool, matching: Some(matching) };
             (lhs, depth) = self.node(ExprKind::Binary(Box::new(binary)), pos, depth.max(rhs_depth))?;
         }
-        self.leave();
         Ok((lhs, depth))
     }
 
@@ -222,23 +235,36 @@ impl<'a> Parser<'a> {
     }
 
     fn unary(&mut self) -> Parsed {
-        if !matches!(self.peek(), Kind::Add | Kind::Sub) {
-            return self.postfix();
-        }
+        if matches!(self.peek(), Kind::Add | Kind::Sub) { self.signed() } else { self.postfix() }
+    }
+
+    fn signed(&mut self) -> Parsed {
         let sign = self.take();
         let negate = sign.kind == Kind::Sub;
         let (operand, depth) = self.binary(MUL + 1)?;
         let pos = sign.pos.start..operand.pos.end;
-        if let ExprKind::Number(value) = operand.kind {
-            let value = if negate { -value } else { value };
-            return Ok((Expr { kind: ExprKind::Number(value), pos }, depth));
-        }
-        self.node(ExprKind::Unary { negate, expr: Box::new(operand) }, pos, depth)
+        let signed = |value: f64| if negate { -value } else { value };
+        let kind = match operand.kind {
+            ExprKind::Number(value) => ExprKind::Number(signed(value)),
+            ExprKind::Duration(value) => ExprKind::Duration(signed(value)),
+            _ => return self.node(ExprKind::Unary { negate, expr: Box::new(operand) }, pos, depth),
+        };
+        Ok((Expr { kind, pos }, depth))
     }
 
     /// A primary with its ranges, offsets and the like.
     fn postfix(&mut self) -> Parsed {
-        let (mut expr, mut depth) = self.primary()?;
+        let primary = self.primary();
+        match (self.peek(), primary) {
+            (
+                Kind::LeftBracket | Kind::Offset | Kind::At | Kind::Anchored | Kind::Smoothed,
+                Ok((expr, depth)),
+            ) => self.modified(expr, depth),
+            (_, alone) => alone,
+        }
+    }
+
+    fn modified(&mut self, mut expr: Expr, mut depth: usize) -> Parsed {
         loop {
             match self.peek() {
                 Kind::LeftBracket => (expr, depth) = self.range(expr, depth)?,
@@ -387,23 +413,8 @@ impl<'a> Parser<'a> {
 
     fn primary(&mut self) -> Parsed {
         match self.peek() {
-            Kind::Number | Kind::Duration => {
-                let token = self.take();
-                Ok((Expr { kind: ExprKind::Number(self.number_value(&token)?), pos: token.pos }, 1))
-            }
-            Kind::String => {
-                let token = self.take();
-                Ok((Expr { kind: ExprKind::String(self.string_value(&token)?), pos: token.pos }, 1))
-            }
-            Kind::LeftParen => {
-                let start = self.take().pos.start;
-                let (inner, depth) = self.binary(0)?;
-                if !self.accept(Kind::RightParen) {
-                    return Err(self.unexpected("", ""));
-                }
-                self.node(ExprKind::Paren(Box::new(inner)), start..self.taken_end(), depth)
-            }
-            Kind::LeftBrace => Ok((self.selector()?, 1)),
+            Kind::Number | Kind::Duration | Kind::String => self.literal(),
+            Kind::LeftParen => self.parenthesized(),
             kind if kind.is_aggregation()
                 && matches!(self.peek_second(), Kind::LeftParen | Kind::By | Kind::Without) =>
             {
@@ -420,9 +431,28 @@ impl<'a> Parser<'a> {
             {
                 self.call()
             }
-            kind if kind.is_metric_name() => Ok((self.selector()?, 1)),
+            kind if kind == Kind::LeftBrace || kind.is_metric_name() => self.selector().map(|s| (s, 1)),
             _ => Err(self.unexpected("", "")),
         }
+    }
+
+    fn literal(&mut self) -> Parsed {
+        let token = self.take();
+        let kind = match token.kind {
+            Kind::String => ExprKind::String(self.string_value(&token)?),
+            Kind::Duration => ExprKind::Duration(self.number_value(&token)?),
+            _ => ExprKind::Number(self.number_value(&token)?),
+        };
+        Ok((Expr { kind, pos: token.pos }, 1))
+    }
+
+    fn parenthesized(&mut self) -> Parsed {
+        let start = self.take().pos.start;
+        let (inner, depth) = self.binary(0)?;
+        if !self.accept(Kind::RightParen) {
+            return Err(self.unexpected("", ""));
+        }
+        self.node(ExprKind::Paren(Box::new(inner)), start..self.taken_end(), depth)
     }
 
     fn call(&mut self) -> Parsed {

@@ -4,7 +4,7 @@
 //! braces, `duration` for what stands in brackets and behind `offset`, `literal` for numbers and strings; `check`
 //! then checks types. The first fault ends it, with Prometheus's text and place.
 //!
-//! Invariant: any text at all gives a tree or an error, within [`MAX_DEPTH`] of recursion; a tree that came out is
+//! Invariant: any text at all gives a tree or an error, with bounded recursion; a tree that came out is
 //! well typed, so that the engine need not check again.
 
 mod check;
@@ -29,9 +29,13 @@ use expr::Parser;
 /// a tree of it does no harm.
 pub const MAX_LENGTH: usize = 256 * 1024;
 
-/// How deeply an expression may nest (a chain of operators nests once per operator): what recursion over the tree
-/// takes on the stack of a thread is bounded by it.
+/// How deep a tree may get; a chain of operators gets deeper by one with each. It bounds the stack that recursion over
+/// the tree takes.
 pub const MAX_DEPTH: usize = 400;
+
+/// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
+/// those who walk the tree later.
+const MAX_NESTING: usize = 128;
 
 /// Parses and type-checks with the default features.
 ///

@@ -40,7 +40,7 @@ fn reads_every_kind_of_expression() {
         "fill + fill (0) fill",
         "a:b:c",
         "up{a=\"b\",c!=\"d\",e=~\"f.*\",g!~\"h\"}",
-        "{__name__=\"foo.bar\",\"label.name\"=\"x\"}",
+        "{\"label.name\"=\"x\",__name__=\"foo.bar\"}",
         "up offset 5m",
         "up offset -1h30m",
         "up @ 1000.500 offset 1m",
@@ -87,12 +87,13 @@ fn reads_every_kind_of_expression() {
     for (text, expected) in [
         ("0x1F", "31"),
         ("1_000", "1000"),
-        ("5m", "300"),
+        ("5m", "5m"),
+        ("a * -1h30m", "a * -1h30m"),
         ("inF", "+Inf"),
         ("- - 1", "1"),
         ("'a\"b'", "\"a\\\"b\""),
         ("`a\\b`", "\"a\\\\b\""),
-        ("{\"foo.bar\", \"l.n\"=\"x\"}", "{__name__=\"foo.bar\",\"l.n\"=\"x\"}"),
+        ("{\"foo.bar\", \"l.n\"=\"x\"}", "{\"l.n\"=\"x\",__name__=\"foo.bar\"}"),
         ("up{}", "up"),
         ("up{b='1',a='2',}", "up{a=\"2\",b=\"1\"}"),
         ("up[300]", "up[5m]"),
@@ -270,8 +271,9 @@ fn knows_the_place_of_every_node() {
 
 #[test]
 fn depth_and_length_are_bounded() {
-    let ok = MAX_DEPTH / 2;
+    let ok = MAX_NESTING - 1;
     assert!(parse(&("(".repeat(ok) + "1" + &")".repeat(ok))).is_ok());
+    assert!(parse(&("a+".repeat(MAX_DEPTH - 2) + "a")).is_ok());
     for text in [
         "(".repeat(100_000) + "1" + &")".repeat(100_000),
         "-".repeat(100_000) + "a",
@@ -347,6 +349,7 @@ fn expression() -> impl Strategy<Value = String> {
         Just("1".to_owned()),
         Just("-0.5".to_owned()),
         Just("Inf".to_owned()),
+        Just("5m".to_owned()),
         Just("1e300".to_owned())
     ];
     let vector = (selector.clone(), mode.clone(), shift.clone()).prop_map(|(s, m, o)| format!("{s}{m}{o}"));
@@ -479,7 +482,7 @@ fn shape(expr: &Expr) -> String {
                 duration(&mut s.range);
                 s.step.iter_mut().for_each(duration);
             }
-            ExprKind::Number(_) | ExprKind::String(_) => {}
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
         }
     }
     let mut expr = expr.clone();

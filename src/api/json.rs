@@ -1,0 +1,335 @@
+//! JSON as Prometheus writes it: the envelope, sample values, timestamps, label sets, native histograms. Answers
+//! are written by hand into one buffer, for a range query can give millions of points.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::model::{FloatHistogram, Labels, Timestamp};
+use crate::promql::Annotations;
+
+/// Bodies above this size are handed to the connection in pieces, so that compressing one does not hold a worker
+/// for long.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// `"text"` with what JSON demands escaped.
+pub fn write_str(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut plain_from = 0;
+    for (i, b) in bytes.iter().enumerate() {
+        if *b >= 0x20 && *b != b'"' && *b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[plain_from..i]);
+        plain_from = i + 1;
+        match b {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(b >> 4)]);
+                out.push(HEX[usize::from(b & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[plain_from..]);
+    out.push(b'"');
+}
+
+/// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it, except that magnitudes below 1e-6 and from 1e21
+/// get an exponent. Source: Prometheus, `util/jsonutil`.
+pub fn write_float(out: &mut Vec<u8>, value: f64) {
+    let magnitude = value.abs();
+    if magnitude < 9_007_199_254_740_992.0 && value.fract() == 0.0 {
+        if value == 0.0 && value.is_sign_negative() {
+            out.push(b'-');
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
+        let whole = value as i64;
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else if value.is_nan() {
+        out.extend_from_slice(b"NaN");
+    } else if value.is_infinite() {
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+    } else if !(1e-6..1e21).contains(&magnitude) {
+        out.extend_from_slice(exponent_form(value).as_bytes());
+    } else {
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(value);
+        if text.contains('e') {
+            out.extend_from_slice(value.to_string().as_bytes());
+        } else {
+            out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+        }
+    }
+}
+
+/// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it, never with an exponent: so Prometheus shows
+/// scalars.
+#[must_use]
+pub fn plain_form(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    value.to_string()
+}
+
+/// A value as Go's `strconv.FormatFloat(v, 'e', -1, 64)` writes it: `1e+00`.
+#[must_use]
+pub fn exponent_form(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf".into() } else { "-Inf".into() };
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+    format!("{digits}e{sign}{exponent:0>2}")
+}
+
+/// Milliseconds as seconds: `1234`, `1234.500`.
+pub fn write_timestamp(out: &mut Vec<u8>, ts: Timestamp) {
+    if ts < 0 {
+        out.push(b'-');
+    }
+    let magnitude = ts.unsigned_abs();
+    out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
+    let ms = magnitude % 1000;
+    if ms != 0 {
+        out.push(b'.');
+        for digit in [ms / 100, ms / 10 % 10, ms % 10] {
+            out.push(b'0' + digit as u8);
+        }
+    }
+}
+
+/// `[TIME,"VALUE"]`
+pub fn write_point(out: &mut Vec<u8>, ts: Timestamp, value: f64) {
+    out.push(b'[');
+    write_timestamp(out, ts);
+    out.extend_from_slice(b",\"");
+    write_float(out, value);
+    out.extend_from_slice(b"\"]");
+}
+
+/// A label set as an object.
+pub fn write_labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (i, (name, value)) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_str(out, name);
+        out.push(b':');
+        write_str(out, value);
+    }
+    out.push(b'}');
+}
+
+/// `[TIME,{"count":"…","sum":"…","buckets":[[BOUNDARIES,"LOW","HIGH","COUNT"],…]}]`; empty buckets are left out.
+/// BOUNDARIES says which bounds belong to the bucket: 0 the upper, 1 the lower, 2 none, 3 both.
+pub fn write_histogram_point(out: &mut Vec<u8>, ts: Timestamp, histogram: &FloatHistogram) {
+    out.push(b'[');
+    write_timestamp(out, ts);
+    out.extend_from_slice(b",{\"count\":\"");
+    write_float(out, histogram.count);
+    out.extend_from_slice(b"\",\"sum\":\"");
+    write_float(out, histogram.sum);
+    out.push(b'"');
+    let mut first = true;
+    for bucket in histogram.all_buckets().into_iter().filter(|b| b.count != 0.0) {
+        out.extend_from_slice(if first { b",\"buckets\":[[" as &[u8] } else { b",[" });
+        first = false;
+        out.push(match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => b'0',
+            (true, false) => b'1',
+            (false, false) => b'2',
+            (true, true) => b'3',
+        });
+        for number in [bucket.lower, bucket.upper, bucket.count] {
+            out.extend_from_slice(b",\"");
+            write_float(out, number);
+            out.push(b'"');
+        }
+        out.push(b']');
+    }
+    if !first {
+        out.push(b']');
+    }
+    out.extend_from_slice(b"}]");
+}
+
+/// The beginning of a successful answer; what follows is the data.
+#[must_use]
+pub fn begin() -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(br#"{"status":"success","data":"#);
+    out
+}
+
+/// The end of a successful answer.
+#[must_use]
+pub fn finish(mut out: Vec<u8>, annotations: &Annotations) -> Response {
+    for (name, list) in [("warnings", &annotations.warnings), ("infos", &annotations.infos)] {
+        if list.is_empty() {
+            continue;
+        }
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":[");
+        for (i, text) in list.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            write_str(&mut out, text);
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+    response(StatusCode::OK, out)
+}
+
+/// A successful answer with `data` as serde writes it. NaN and infinities become null.
+#[must_use]
+pub fn success<T: Serialize>(data: &T) -> Response {
+    success_with(data, &Annotations::default())
+}
+
+/// A successful answer with warnings.
+#[must_use]
+pub fn success_with<T: Serialize>(data: &T, annotations: &Annotations) -> Response {
+    use axum::response::IntoResponse as _;
+    let mut out = begin();
+    match serde_json::to_writer(&mut out, data) {
+        Ok(()) => finish(out, annotations),
+        Err(e) => super::ApiError::internal("writing the answer", e).into_response(),
+    }
+}
+
+/// The warning that a list was cut at the `limit` that the client gave.
+#[must_use]
+pub fn truncated(is_truncated: bool) -> Annotations {
+    let warnings = if is_truncated { vec!["results truncated due to limit".to_owned()] } else { Vec::new() };
+    Annotations { warnings, infos: Vec::new() }
+}
+
+/// A JSON body.
+#[must_use]
+pub fn response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(in_pieces(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that reaches the connection piece by piece if it is large.
+pub fn in_pieces(body: Vec<u8>) -> Body {
+    if body.len() <= PIECE_BYTES {
+        return Body::from(body);
+    }
+    let whole = Bytes::from(body);
+    let pieces = (0..whole.len()).step_by(PIECE_BYTES).map(move |from| {
+        Ok::<Bytes, std::convert::Infallible>(whole.slice(from..whole.len().min(from + PIECE_BYTES)))
+    });
+    Body::from_stream(futures_util::stream::iter(pieces))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::Span;
+
+    fn float(v: f64) -> String {
+        let mut out = Vec::new();
+        write_float(&mut out, v);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn floats_read_as_go_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (-3.0, "-3"),
+            (1e6, "1000000"),
+            (1.5, "1.5"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1.234e22, "1.234e+22"),
+            (0.000_001, "0.000001"),
+            (0.000_012_5, "0.0000125"),
+            (1e-7, "1e-07"),
+            (-2.5e-9, "-2.5e-09"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (9_007_199_254_740_993.0, "9007199254740992"),
+            (1.234_567_890_123_456_8e18, "1234567890123456800"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(float(value), text);
+        }
+        assert_eq!(exponent_form(1.0), "1e+00");
+        assert_eq!(exponent_form(0.015), "1.5e-02");
+        assert_eq!(exponent_form(1e100), "1e+100");
+        assert_eq!(
+            [1e-7, 1e21, -0.0, f64::NAN].map(plain_form),
+            ["0.0000001", "1000000000000000000000", "-0", "NaN"]
+        );
+    }
+
+    #[test]
+    fn timestamps_have_three_decimals_or_none() {
+        for (ts, text) in [(0, "0"), (1_500, "1.500"), (1_000, "1"), (1_007, "1.007"), (-1_250, "-1.250")] {
+            let mut out = Vec::new();
+            write_timestamp(&mut out, ts);
+            assert_eq!(String::from_utf8(out).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn histograms_show_their_filled_buckets() {
+        let histogram = FloatHistogram {
+            schema: 0,
+            zero_threshold: 0.001,
+            zero_count: 1.0,
+            count: 6.0,
+            sum: 7.5,
+            positive_spans: vec![Span { offset: 0, length: 3 }],
+            positive_buckets: vec![2.0, 0.0, 1.0],
+            negative_spans: vec![Span { offset: 1, length: 1 }],
+            negative_buckets: vec![2.0],
+            ..FloatHistogram::default()
+        };
+        let mut out = Vec::new();
+        write_histogram_point(&mut out, 1_000, &histogram);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            r#"[1,{"count":"6","sum":"7.5","buckets":[[1,"-2","-1","2"],[3,"-0.001","0.001","1"],[0,"0.5","1","2"],[0,"2","4","1"]]}]"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_string_and_float_survives(text in ".*", value in proptest::num::f64::NORMAL) {
+            let mut out = Vec::new();
+            write_str(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+            prop_assert_eq!(float(value).parse::<f64>().unwrap().to_bits(), value.to_bits());
+        }
+    }
+}

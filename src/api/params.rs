@@ -1,0 +1,229 @@
+//! The parameters of a call: those of a form body before those of the URL, as Go's `FormValue` sees them.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Request};
+use axum::http::{Method, header};
+
+use super::error::ApiError;
+use super::state::ApiState;
+use super::{body, time};
+use crate::model::{Matcher, Timestamp};
+use crate::promql::parse_selector;
+
+/// More parameters than this are refused.
+const PARAMS_MAX: usize = 10_000;
+/// More entries than this are never listed, whatever `limit` says; far above what a client can show.
+const LIMIT_MAX: usize = 10_000_000;
+
+/// Names with their values, in order; a name may stand several times.
+#[derive(Clone, Debug, Default)]
+pub struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl Params {
+    fn add(&mut self, form: &[u8]) -> Result<(), ApiError> {
+        for (name, value) in form_urlencoded::parse(form) {
+            if self.pairs.len() == PARAMS_MAX {
+                return Err(ApiError::bad_data(format!("more than {PARAMS_MAX} parameters")));
+            }
+            self.pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(())
+    }
+
+    /// The first value of `name`; empty if there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.pairs.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
+    }
+
+    /// Every value of `name`.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Every value of `name`, with or without `[]` behind it, split at commas.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let bracketed = format!("{name}[]");
+        let values = self.pairs.iter().filter(|(n, _)| *n == name || *n == bracketed);
+        let parts = values.flat_map(|(_, v)| v.split(',')).map(str::trim).filter(|v| !v.is_empty());
+        parts.map(str::to_owned).collect()
+    }
+
+    /// A time that must be there.
+    ///
+    /// # Errors
+    /// When it is missing or no time.
+    pub fn time(&self, name: &str) -> Result<Timestamp, ApiError> {
+        let text = self.get(name);
+        time::parse_time(text).ok_or_else(|| {
+            ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp"))
+        })
+    }
+
+    /// A time that may be missing.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn time_opt(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        if self.get(name).is_empty() { Ok(None) } else { self.time(name).map(Some) }
+    }
+
+    /// `start` and `end`, by default all of time.
+    ///
+    /// # Errors
+    /// When one is no time, or they are the wrong way round.
+    pub fn range(&self) -> Result<(Timestamp, Timestamp), ApiError> {
+        let start = self.time_opt("start")?.unwrap_or(-time::FARTHEST_MS);
+        let end = self.time_opt("end")?.unwrap_or(time::FARTHEST_MS);
+        if end < start {
+            return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+        }
+        Ok((start, end))
+    }
+
+    /// A duration in milliseconds that may be missing.
+    ///
+    /// # Errors
+    /// When it is no duration.
+    pub fn duration_opt(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        time::parse_duration(text).map(Some).map_err(|e| ApiError::parameter(name, e))
+    }
+
+    /// A count that may be missing; 0 means "no limit", as in Prometheus.
+    ///
+    /// # Errors
+    /// When it is no whole number, or negative.
+    pub fn limit(&self, name: &str) -> Result<usize, ApiError> {
+        match self.limit_opt(name)? {
+            None | Some(0) => Ok(LIMIT_MAX),
+            Some(n) => Ok(n),
+        }
+    }
+
+    /// A count that may be missing.
+    ///
+    /// # Errors
+    /// When it is no whole number, or negative.
+    pub fn limit_opt(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let n: i64 = text.parse().map_err(|_| {
+            ApiError::parameter(name, format_args!("cannot parse {text:?} to a whole number"))
+        })?;
+        let n = usize::try_from(n)
+            .map_err(|_| ApiError::parameter(name, "limit must be a non-negative number"))?;
+        Ok(Some(n.min(LIMIT_MAX)))
+    }
+
+    /// A switch that is `true` or `1`, `false` or `0`, or missing.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn switch(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            "" | "false" | "0" => Ok(false),
+            "true" | "1" => Ok(true),
+            other => Err(ApiError::parameter(name, format_args!("{other:?} is neither true nor false"))),
+        }
+    }
+
+    /// The selectors of every `match[]`, each of which must not match the empty label set.
+    ///
+    /// # Errors
+    /// When one is no selector.
+    pub fn matchers(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let one = |text: &str| {
+            let matchers = parse_selector(text).map_err(|reason| ApiError::parameter("match[]", reason))?;
+            if matchers.iter().all(|m| m.matches("")) {
+                let reason = "match[] must contain at least one non-empty matcher";
+                return Err(ApiError::parameter("match[]", reason));
+            }
+            Ok(matchers)
+        };
+        self.all("match[]").map(one).collect()
+    }
+}
+
+impl FromRequest<Arc<ApiState>> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &Arc<ApiState>) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let mut params = Params::default();
+        if matches!(parts.method, Method::POST | Method::PUT) && is_form(&parts.headers) {
+            params.add(&body::read(&parts.headers, body, state.limits.form_bytes_max, state).await?)?;
+        }
+        if let Some(query) = parts.uri.query() {
+            params.add(query.as_bytes())?;
+        }
+        Ok(params)
+    }
+}
+
+fn is_form(headers: &axum::http::HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    body::media_type(content_type).eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(query: &str) -> Params {
+        let mut params = Params::default();
+        params.add(query.as_bytes()).unwrap();
+        params
+    }
+
+    #[test]
+    fn names_may_repeat_and_the_first_value_counts() {
+        let params = parsed("a=1&match[]=x&a=2&match%5B%5D=y&state=firing,resolved&state[]=z");
+        assert_eq!(params.get("a"), "1");
+        assert_eq!(params.get("b"), "");
+        assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(params.list("state"), ["firing", "resolved", "z"]);
+    }
+
+    #[test]
+    fn bad_values_name_their_parameter() {
+        let params = parsed("start=x&end=1&limit=-1&n=1.5&flag=perhaps&d=5x");
+        for (error, text) in [
+            (
+                params.time("start").unwrap_err(),
+                r#"invalid parameter "start": cannot parse "x" to a valid timestamp"#,
+            ),
+            (
+                params.time("time").unwrap_err(),
+                r#"invalid parameter "time": cannot parse "" to a valid timestamp"#,
+            ),
+            (
+                params.limit("limit").unwrap_err(),
+                r#"invalid parameter "limit": limit must be a non-negative number"#,
+            ),
+            (
+                params.limit("n").unwrap_err(),
+                r#"invalid parameter "n": cannot parse "1.5" to a whole number"#,
+            ),
+            (
+                params.switch("flag").unwrap_err(),
+                r#"invalid parameter "flag": "perhaps" is neither true nor false"#,
+            ),
+            (
+                params.duration_opt("d").unwrap_err(),
+                r#"invalid parameter "d": cannot parse "5x" to a valid duration"#,
+            ),
+        ] {
+            assert_eq!(error.message, text);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A bounded pool for work that blocks and uses the CPU: queries, exports, state reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::error::{ApiError, ErrorKind};
+
+/// So many pieces of work run at once, so many more wait, the rest is refused.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    running: Arc<Semaphore>,
+    /// Permits of those who run or wait.
+    admitted: Arc<Semaphore>,
+    /// Longest wait.
+    queue_timeout: Duration,
+}
+
+impl Pool {
+    #[must_use]
+    pub fn new(concurrency: usize, queue: usize, queue_timeout: Duration) -> Self {
+        Pool {
+            running: Arc::new(Semaphore::new(concurrency.max(1))),
+            admitted: Arc::new(Semaphore::new(concurrency.max(1) + queue)),
+            queue_timeout,
+        }
+    }
+
+    /// Runs `work` on a blocking thread. It is given a flag that becomes true once nobody waits for the answer any
+    /// more: then it should stop soon.
+    ///
+    /// # Errors
+    /// 503 when the queue is full or the wait was too long; 500 when `work` panicked.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Arc<AtomicBool>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| {
+            ApiError::new(ErrorKind::Unavailable, "too many requests of this kind are waiting already")
+        })?;
+        let running = tokio::time::timeout(self.queue_timeout, Arc::clone(&self.running).acquire_owned())
+            .await
+            .map_err(|_| ApiError::new(ErrorKind::Timeout, "query timed out in query queue"))?
+            .map_err(|_| ApiError::new(ErrorKind::Unavailable, "the server is stopping"))?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let guard = CancelOnDrop(Arc::clone(&cancelled));
+        let answer = tokio::task::spawn_blocking(move || {
+            // Held until the work is done, also when nobody waits for it any more.
+            let _permits = (admitted, running);
+            work(cancelled)
+        });
+        let answer = answer.await;
+        drop(guard);
+        answer.unwrap_or_else(|e| Err(ApiError::internal("answering the request", e)))
+    }
+}
+
+/// Tells the work that its asker has gone: hyper drops the handler's future when the client disconnects.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn work_past_the_queue_is_refused_and_dropping_cancels() {
+        let pool = Pool::new(1, 0, Duration::from_secs(5));
+        let (started, on_start) = tokio::sync::oneshot::channel();
+        let (seen, on_seen) = tokio::sync::oneshot::channel();
+        let first = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                pool.run(move |cancelled| {
+                    started.send(()).unwrap();
+                    while !cancelled.load(Ordering::Relaxed) {
+                        std::thread::yield_now();
+                    }
+                    seen.send(()).unwrap();
+                    Ok(())
+                })
+                .await
+            }
+        });
+        on_start.await.unwrap();
+        assert_eq!(pool.run(|_| Ok(())).await.unwrap_err().kind, ErrorKind::Unavailable);
+        first.abort();
+        on_seen.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        let pool = Pool::new(1, 1, Duration::from_secs(5));
+        let answer = pool.run::<()>(|_| panic!("a bug")).await;
+        assert_eq!(answer.unwrap_err().kind, ErrorKind::Internal);
+        assert_eq!(pool.run(|_| Ok(1)).await, Ok(1));
+    }
+}

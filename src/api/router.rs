@@ -1,0 +1,87 @@
+//! All routes, and what every request passes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Uri;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Redirect;
+use axum::routing::{get, post, put};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+
+use super::state::ApiState;
+use super::{
+    dashboard, export, federate, lifecycle, page, push, query, request, rules, series, status, targets,
+};
+
+/// Every route of the server, below the route prefix if there is one.
+pub fn router(state: ApiState) -> Router {
+    let state = Arc::new(state);
+    let routes = Router::new()
+        .route("/", get(page::index))
+        .route("/favicon.ico", get(page::favicon))
+        .route("/health", get(lifecycle::health))
+        .route("/-/healthy", get(lifecycle::healthy))
+        .route("/-/ready", get(lifecycle::ready))
+        .route("/metrics", get(export::metrics))
+        .route("/federate", get(federate::federate))
+        .nest("/api/v1", prometheus())
+        .merge(changing(&state))
+        .fallback(request::not_found)
+        .method_not_allowed_fallback(request::method_not_allowed);
+    let prefix = state.route_prefix.clone();
+    let routes = if prefix.is_empty() {
+        routes
+    } else {
+        let target = format!("{prefix}/");
+        let redirect = get(move |_: Uri| std::future::ready(Redirect::temporary(&target)));
+        Router::new()
+            .route("/", redirect.clone())
+            .route(&prefix, redirect)
+            .nest(&format!("{prefix}/"), routes)
+            .fallback(request::not_found)
+    };
+    // From the inside out: a panic becomes an answer before it is counted and compressed.
+    routes
+        .layer(request::panic_layer(state.metrics.clone()))
+        .layer(from_fn_with_state(Arc::clone(&state), request::measure))
+        .layer(from_fn(request::security_headers))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        // Bodies are read with limits of their own.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(state)
+}
+
+/// Prometheus's own calls, which only read.
+fn prometheus() -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/labels", get(series::labels).post(series::labels))
+        .route("/label/{name}/values", get(series::label_values))
+        .route("/series", get(series::series).post(series::series))
+        .route("/metadata", get(series::metadata))
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/targets", get(targets::targets))
+        .route("/scrape_pools", get(targets::scrape_pools))
+        .route("/status/buildinfo", get(status::buildinfo))
+        .route("/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/status/flags", get(status::flags))
+        .route("/status/config", get(status::config))
+        .route("/status/tsdb", get(status::tsdb))
+}
+
+/// What can change something: not for pages of other sites.
+fn changing(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
+    Router::new()
+        .route("/-/reload", post(lifecycle::reload).put(lifecycle::reload))
+        .route("/-/quit", post(lifecycle::quit).put(lifecycle::quit))
+        .route("/metrics/{*group}", put(push::group).post(push::group).delete(push::group))
+        .route("/api/v1/write", post(push::write))
+        .nest("/api/v1/dashboard", dashboard::routes())
+        .route_layer(from_fn_with_state(Arc::clone(state), request::same_origin))
+}

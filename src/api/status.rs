@@ -1,0 +1,136 @@
+//! `/api/v1/status/…`: what the server is, how it was started, what it holds.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::params::Params;
+use super::state::ApiState;
+use super::{json, time};
+use crate::model::Timestamp;
+use crate::storage::Storage;
+
+/// Rows of each table of `status/tsdb` where the client names no limit.
+const TSDB_ROWS: usize = 10;
+
+/// The version of Prometheus whose API this is: clients choose their calls by it.
+const API_VERSION: &str = "3.5.0";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BuildInfoDto {
+    version: String,
+    revision: String,
+    branch: String,
+    build_user: String,
+    build_date: String,
+    go_version: String,
+}
+
+pub(super) async fn buildinfo(State(state): State<Arc<ApiState>>) -> Response {
+    let info = &state.info;
+    json::success(&BuildInfoDto {
+        version: format!("{API_VERSION}+streamgate-{}", info.version),
+        revision: info.revision.clone(),
+        branch: info.branch.clone(),
+        build_user: info.build_user.clone(),
+        build_date: info.build_date.clone(),
+        go_version: info.rustc_version.clone(),
+    })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RuntimeInfoDto {
+    start_time: String,
+    #[serde(rename = "CWD")]
+    cwd: String,
+    hostname: String,
+    server_time: String,
+    storage_retention: String,
+    #[serde(rename = "GOMAXPROCS")]
+    threads: usize,
+}
+
+pub(super) async fn runtimeinfo(State(state): State<Arc<ApiState>>) -> Response {
+    json::success(&RuntimeInfoDto {
+        start_time: time::rfc3339(state.info.started_at),
+        cwd: state.info.working_directory.clone(),
+        hostname: state.info.hostname.clone(),
+        server_time: time::rfc3339(state.clock.now_ms()),
+        storage_retention: state.info.storage_retention.clone(),
+        threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+    })
+}
+
+pub(super) async fn flags(State(state): State<Arc<ApiState>>) -> Response {
+    json::success(&state.info.flags)
+}
+
+#[derive(Serialize)]
+struct ConfigDto {
+    yaml: String,
+}
+
+pub(super) async fn config(State(state): State<Arc<ApiState>>) -> Response {
+    let yaml = state.live.borrow().yaml.clone();
+    json::success(&ConfigDto { yaml })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TsdbDto {
+    head_stats: HeadStatsDto,
+    series_count_by_metric_name: Vec<CountDto>,
+    label_value_count_by_label_name: Vec<CountDto>,
+    memory_in_bytes_by_label_name: Vec<CountDto>,
+    series_count_by_label_value_pair: Vec<CountDto>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadStatsDto {
+    num_series: u64,
+    num_label_pairs: u64,
+    chunk_count: u64,
+    /// The largest possible time if nothing is stored, as in Prometheus.
+    min_time: Timestamp,
+    max_time: Timestamp,
+}
+
+#[derive(Serialize)]
+struct CountDto {
+    name: String,
+    value: u64,
+}
+
+pub(super) async fn tsdb(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+    let limit = match params.limit_opt("limit")? {
+        Some(0) => return Err(ApiError::parameter("limit", "limit must be a positive number")),
+        limit => limit.unwrap_or(TSDB_ROWS),
+    };
+    state.queries.clone().run(move |_| Ok(json::success(&describe(&state.storage, limit)))).await
+}
+
+fn describe(storage: &Storage, limit: usize) -> TsdbDto {
+    let stats = storage.stats();
+    let cardinality = storage.cardinality(limit);
+    let rows =
+        |list: Vec<(String, u64)>| list.into_iter().map(|(name, value)| CountDto { name, value }).collect();
+    TsdbDto {
+        head_stats: HeadStatsDto {
+            num_series: stats.series,
+            num_label_pairs: stats.label_pairs,
+            chunk_count: stats.head_chunks,
+            min_time: stats.min_ts.unwrap_or(Timestamp::MAX),
+            max_time: stats.max_ts.unwrap_or(Timestamp::MIN),
+        },
+        series_count_by_metric_name: rows(cardinality.series_by_metric),
+        label_value_count_by_label_name: rows(cardinality.values_by_label),
+        memory_in_bytes_by_label_name: rows(cardinality.bytes_by_label),
+        series_count_by_label_value_pair: rows(cardinality.series_by_pair),
+    }
+}

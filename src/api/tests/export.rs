@@ -1,0 +1,180 @@
+//! `/metrics`, `/federate`, and pushing.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+
+use super::support::*;
+use crate::api::LiveConfig;
+use crate::model::{Labels, Matcher, MetricType, stale_marker};
+use crate::promql::parse_selector;
+
+fn live() -> LiveConfig {
+    LiveConfig { host: Some(vec![Matcher::equal("job", "node")]), ..LiveConfig::default() }
+}
+
+/// The lines of `/metrics` that are not our own.
+async fn foreign(server: &TestServer) -> Vec<String> {
+    let text = server.get("/metrics").await.text();
+    text.lines().filter(|l| !l.contains("streamgate_")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn metrics_show_what_was_collected_pushed_and_computed() {
+    let server = TestServer::new().await;
+    server.live.send_replace(Arc::new(live()));
+    server.describe("node_cpu_seconds_total", MetricType::Counter, "Seconds of CPU");
+    server.store(
+        &[("__name__", "node_cpu_seconds_total"), ("cpu", "0"), ("instance", "h"), ("job", "node")],
+        &[1.0, 2.0],
+    );
+    server.store(&[("__name__", "node_gone"), ("instance", "h"), ("job", "node")], &[1.0, stale_marker()]);
+    server.store(&[("__name__", "scraped"), ("job", "x")], &[5.0]);
+    let rules = "groups:\n- name: g\n  rules:\n  - {record: 'job:up:sum', expr: vector(3), labels: {job: x}}\n  - {alert: Down, expr: vector(1)}\n";
+    server.run_rules(rules).await;
+    let put = Request::put("/metrics/job/batch")
+        .body(Body::from("# TYPE done counter\n# HELP done Work\ndone{job=\"batch\"} 7\n"))
+        .unwrap();
+    assert_eq!(server.send(put).await.status, 200);
+    assert_eq!(
+        foreign(&server).await,
+        [
+            "# TYPE ALERTS untyped",
+            "ALERTS{alertname=\"Down\",alertstate=\"firing\"} 1",
+            "# HELP done Work",
+            "# TYPE done counter",
+            "done{job=\"batch\"} 7",
+            "# TYPE job:up:sum untyped",
+            "job:up:sum{job=\"x\"} 3",
+            "# HELP node_cpu_seconds_total Seconds of CPU",
+            "# TYPE node_cpu_seconds_total counter",
+            "node_cpu_seconds_total{cpu=\"0\"} 2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn export_selectors_add_and_remove() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "a"), ("job", "x")], &[1.0]);
+    server.store(&[("__name__", "b"), ("job", "x")], &[2.0]);
+    server.store(&[("__name__", "c"), ("instance", "h"), ("job", "node")], &[3.0]);
+    let selectors = |texts: &[&str]| texts.iter().map(|t| parse_selector(t).unwrap()).collect();
+    server.live.send_replace(Arc::new(LiveConfig {
+        export_match: selectors(&["{job=\"x\"}", "{__name__=~\"a|b\"}"]),
+        export_drop: selectors(&["b", "c"]),
+        ..live()
+    }));
+    assert_eq!(foreign(&server).await, ["# TYPE a untyped", "a{job=\"x\"} 1"]);
+}
+
+#[tokio::test]
+async fn a_stored_copy_of_our_own_metrics_joins_its_family() {
+    let server = TestServer::new().await;
+    server.get("/-/healthy").await;
+    server.describe("streamgate_http_requests_total", MetricType::Counter, "Theirs");
+    server.store(
+        &[("__name__", "streamgate_http_requests_total"), ("code", "200"), ("instance", "other")],
+        &[9.0],
+    );
+    let export_match = vec![vec![Matcher::equal("instance", "other")]];
+    server.live.send_replace(Arc::new(LiveConfig { export_match, ..LiveConfig::default() }));
+    let text = server.get("/metrics").await.text();
+    assert_eq!(text.matches("# TYPE streamgate_http_requests_total counter\n").count(), 1, "{text}");
+    assert!(text.contains("streamgate_http_requests_total{code=\"200\",instance=\"other\"} 9\n"), "{text}");
+    assert!(
+        text.contains("streamgate_http_requests_total{code=\"200\",handler=\"/-/healthy\"} 1\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_page_is_bounded_and_says_so() {
+    let limits = crate::api::ApiLimits { export_series_max: 2, ..Default::default() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() }).await;
+    server.live.send_replace(Arc::new(live()));
+    for cpu in ["0", "1", "2", "3"] {
+        server.store(&[("__name__", "node_x"), ("cpu", cpu), ("job", "node")], &[1.0]);
+    }
+    assert_eq!(foreign(&server).await.len(), 3);
+    let text = server.get("/metrics").await.text();
+    assert!(text.contains("streamgate_export_series_dropped_total 2\n"), "{text}");
+}
+
+#[tokio::test]
+async fn the_format_follows_accept() {
+    let server = TestServer::new().await;
+    for (accept, content_type, end) in [
+        ("", "text/plain; version=0.0.4", "\n"),
+        ("text/plain;version=1.0.0;escaping=allow-utf-8", "text/plain; version=1.0.0", "\n"),
+        (
+            "application/openmetrics-text;version=1.0.0",
+            "application/openmetrics-text; version=1.0.0",
+            "# EOF\n",
+        ),
+    ] {
+        let request = Request::get("/metrics").header(header::ACCEPT, accept).body(Body::empty()).unwrap();
+        let answer = server.send(request).await;
+        let found = answer.headers[header::CONTENT_TYPE].to_str().unwrap();
+        assert!(found.starts_with(content_type), "{found}");
+        assert!(answer.text().ends_with(end));
+    }
+}
+
+#[tokio::test]
+async fn federation_gives_newest_samples_with_their_times() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "up"), ("instance", "i"), ("job", "x")], &[1.0, 0.0]);
+    server.store(&[("__name__", "job:up:sum"), ("job", "x")], &[3.5]);
+    server.store(&[("__name__", "gone"), ("job", "x")], &[1.0, stale_marker()]);
+    let external_labels = Labels::from_pairs([("job", "ignored"), ("region", "eu")]);
+    server.live.send_replace(Arc::new(LiveConfig { external_labels, ..LiveConfig::default() }));
+    assert_eq!(
+        server.get("/federate?match[]=%7Bjob%3D%22x%22%7D&match[]=up").await.text(),
+        "# TYPE job:up:sum untyped\njob:up:sum{job=\"x\",region=\"eu\",instance=\"\"} 3.5 1700000000000\n\
+         # TYPE up untyped\nup{instance=\"i\",job=\"x\",region=\"eu\"} 0 1700000000000\n"
+    );
+    assert_eq!(server.get("/federate").await.text(), "");
+    let refused = server.get("/federate?match[]=sum(up)").await;
+    assert_eq!((refused.status.as_u16(), refused.text().contains("match[]")), (400, true));
+}
+
+#[tokio::test]
+async fn groups_are_pushed_as_to_the_pushgateway() {
+    let server = TestServer::new().await;
+    let send = async |method: &str, path: &str, body: &'static str| {
+        server
+            .send(Request::builder().method(method).uri(path).body(Body::from(body)).unwrap())
+            .await
+            .status
+            .as_u16()
+    };
+    assert_eq!(send("POST", "/metrics/job/j/instance/i", "a 1\n").await, 200);
+    assert_eq!(send("PUT", "/metrics/job@base64/L2E", "a 1\n").await, 200);
+    assert_eq!(send("DELETE", "/metrics/job/j", "").await, 202);
+    assert_eq!(send("PUT", "/metrics/job/j", "a b c\n").await, 400);
+    assert_eq!(send("PUT", "/metrics/job/j/odd", "a 1\n").await, 400);
+    assert_eq!(send("PUT", "/metrics/instance/i", "a 1\n").await, 404);
+    assert_eq!(send("GET", "/metrics/job/j", "").await, 405);
+}
+
+#[tokio::test]
+async fn remote_write_checks_its_headers() {
+    let server = TestServer::new().await;
+    let send = async |content_type: &str, encoding: &str, body: &'static str| {
+        let request = Request::post("/api/v1/write").header(header::CONTENT_TYPE, content_type);
+        let request = request.header(header::CONTENT_ENCODING, encoding).body(Body::from(body)).unwrap();
+        server.send(request).await
+    };
+    assert_eq!(send("application/x-protobuf", "snappy", "x").await.status, 204);
+    assert_eq!(send("application/x-protobuf", "zstd", "x").await.status, 204);
+    assert_eq!(
+        send("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", "x").await.status,
+        415
+    );
+    assert_eq!(send("application/x-protobuf", "gzip", "x").await.status, 415);
+    assert_eq!(send("text/plain", "snappy", "x").await.status, 415);
+    let refused = send("application/x-protobuf", "snappy", "").await;
+    assert_eq!((refused.status.as_u16(), refused.text().contains("snappy")), (400, true));
+}

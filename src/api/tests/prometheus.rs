@@ -1,0 +1,226 @@
+//! Prometheus's own calls.
+
+use serde_json::json;
+
+use super::support::*;
+use crate::model::MetricType;
+use crate::scrape::TargetHealth;
+
+#[tokio::test]
+async fn instant_queries_answer_each_type() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "up"), ("job", "a\"b")], &[1.0, 0.0]);
+    assert_eq!(
+        server.get("/api/v1/query?query=up").await.data(),
+        json!({"resultType": "vector", "result": [{"metric": {"__name__": "up", "job": "a\"b"}, "value": [1_700_000_000, "0"]}]})
+    );
+    assert_eq!(
+        server.get("/api/v1/query?query=2.5&time=2023-11-14T22:13:20.5Z").await.data(),
+        json!({"resultType": "scalar", "result": [1_700_000_000.5, "2.5"]})
+    );
+    assert_eq!(
+        server.post_form("/api/v1/query", "query=%22a%22").await.data(),
+        json!({"resultType": "string", "result": [1_700_000_000, "a"]})
+    );
+    let matrix = server.get("/api/v1/query?query=up[1m]").await.data();
+    assert_eq!(matrix["result"][0]["values"], json!([[1_699_999_985, "1"], [1_700_000_000, "0"]]));
+    let stats = server.get("/api/v1/query?query=up&stats=all").await.data();
+    assert_eq!(stats["stats"]["samples"]["totalQueryableSamples"], 1);
+}
+
+#[tokio::test]
+async fn range_queries_answer_a_matrix() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "x")], &[1.0, 2.5, 4.0]);
+    let data = server.get("/api/v1/query_range?query=x&start=1699999985&end=1700000000&step=15").await.data();
+    assert_eq!(
+        data,
+        json!({"resultType": "matrix", "result": [{"metric": {"__name__": "x"}, "values": [[1_699_999_985, "2.5"], [1_700_000_000, "4"]]}]})
+    );
+    // The body of a form counts before the URL.
+    let data = server
+        .post_form("/api/v1/query_range?query=y&step=15", "query=x&start=1700000000&end=1700000000")
+        .await
+        .data();
+    assert_eq!(data["result"][0]["values"][0][1], "4");
+}
+
+#[tokio::test]
+async fn a_limit_cuts_and_warns() {
+    let server = TestServer::new().await;
+    for job in ["a", "b", "c"] {
+        server.store(&[("__name__", "up"), ("job", job)], &[1.0]);
+    }
+    let warning = json!(["results truncated due to limit"]);
+    for path in [
+        "/api/v1/query?query=up&limit=2",
+        "/api/v1/series?match[]=up&limit=2",
+        "/api/v1/label/job/values?limit=2",
+        "/api/v1/labels?limit=1",
+    ] {
+        assert_eq!(server.get(path).await.json()["warnings"], warning, "{path}");
+    }
+    assert_eq!(server.get("/api/v1/query?query=up&limit=3").await.json()["warnings"], json!(null));
+}
+
+#[tokio::test]
+async fn bad_queries_are_refused_in_prometheus_words() {
+    let server = TestServer::new().await;
+    for (path, status, kind, text) in [
+        (
+            "query?query=up&time=x",
+            400,
+            "bad_data",
+            r#"invalid parameter "time": cannot parse "x" to a valid timestamp"#,
+        ),
+        ("query?query=sum(", 400, "bad_data", r#"invalid parameter "query": 1:"#),
+        ("query", 400, "bad_data", r#"invalid parameter "query""#),
+        ("query?query=up&timeout=x", 400, "bad_data", r#"invalid parameter "timeout""#),
+        ("query?query=up&limit=-1", 400, "bad_data", "limit must be a non-negative number"),
+        ("query?query=up&lookback_delta=x", 400, "bad_data", "error parsing lookback delta duration"),
+        (
+            "query_range?query=up&end=1&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter "start": cannot parse "" to a valid timestamp"#,
+        ),
+        (
+            "query_range?query=up&start=2&end=1&step=1",
+            400,
+            "bad_data",
+            "end timestamp must not be before start time",
+        ),
+        (
+            "query_range?query=up&start=1&end=2&step=0",
+            400,
+            "bad_data",
+            "zero or negative query resolution step widths are not accepted",
+        ),
+        (
+            "query_range?query=up&start=0&end=11001&step=1",
+            400,
+            "bad_data",
+            "exceeded maximum resolution of 11,000 points per timeseries",
+        ),
+        (
+            "query_range?query=up[1m]&start=0&end=1&step=1",
+            400,
+            "bad_data",
+            r#"invalid expression type "range vector" for range query"#,
+        ),
+        ("series", 400, "bad_data", "no match[] parameter provided"),
+        ("series?match[]={x=\"\"}", 400, "bad_data", "must contain at least one non-empty matcher"),
+        ("series?match[]=sum(up)", 400, "bad_data", r#"invalid parameter "match[]""#),
+        ("labels?start=5&end=1", 400, "bad_data", "end timestamp must not be before start time"),
+        ("rules?type=x", 400, "bad_data", "not supported value"),
+        ("rules?group_next_token=x", 400, "bad_data", "group_limit"),
+        ("targets?state=x", 400, "bad_data", "none of active, dropped, any"),
+        ("status/tsdb?limit=0", 400, "bad_data", "positive"),
+        ("nothing", 404, "not_found", "there is no"),
+    ] {
+        let path = format!("/api/v1/{}", path.replace('{', "%7B").replace('}', "%7D").replace('"', "%22"));
+        server.get(&path).await.refused(status, kind, text);
+    }
+    assert_eq!(server.get("/api/v1/query_range?query=up&start=0&end=11000&step=1").await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_stored_is_listed() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "up"), ("job", "a")], &[1.0]);
+    server.store(&[("__name__", "down"), ("job", "b"), ("http.status", "5")], &[1.0]);
+    server.describe("up", MetricType::Gauge, "Whether it is up");
+    assert_eq!(server.get("/api/v1/labels").await.data(), json!(["__name__", "http.status", "job"]));
+    assert_eq!(server.get("/api/v1/labels?match[]=up").await.data(), json!(["__name__", "job"]));
+    assert_eq!(server.get("/api/v1/label/job/values").await.data(), json!(["a", "b"]));
+    assert_eq!(
+        server.get("/api/v1/label/job/values?match[]=up&match[]=down").await.data(),
+        json!(["a", "b"])
+    );
+    assert_eq!(server.get("/api/v1/label/U__http_2e_status/values").await.data(), json!(["5"]));
+    assert_eq!(
+        server.post_form("/api/v1/series", "match[]=up&match[]=%7Bjob%3D%22a%22%7D").await.data(),
+        json!([{"__name__": "up", "job": "a"}])
+    );
+    let known = json!({"up": [{"type": "gauge", "help": "Whether it is up", "unit": ""}]});
+    assert_eq!(server.get("/api/v1/metadata").await.data(), known);
+    assert_eq!(server.get("/api/v1/metadata?metric=other").await.data(), json!({}));
+    let tsdb = server.get("/api/v1/status/tsdb").await.data();
+    assert_eq!(tsdb["headStats"]["numSeries"], 2);
+    assert_eq!(tsdb["labelValueCountByLabelName"][0], json!({"name": "__name__", "value": 2}));
+}
+
+#[tokio::test]
+async fn rules_and_their_alerts_are_shown() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "two"), ("i", "1")], &[1.0]);
+    server.store(&[("__name__", "two"), ("i", "2")], &[1.0]);
+    server.run_rules(RULES).await;
+    let data = server.get("/api/v1/rules").await.data();
+    assert_eq!(data["groups"][0]["name"], "g1");
+    assert_eq!(data["groups"][0]["interval"], 15.0);
+    let (alerting, recording) = (&data["groups"][0]["rules"][0], &data["groups"][0]["rules"][1]);
+    assert_eq!((&alerting["type"], &alerting["state"]), (&json!("alerting"), &json!("firing")));
+    assert_eq!((&alerting["duration"], &alerting["keepFiringFor"]), (&json!(0.0), &json!(0.0)));
+    assert_eq!(alerting["alerts"][0]["value"], "5e-01");
+    assert!(alerting["lastEvaluation"].as_str().unwrap().starts_with("2023-11-14T22:1"), "{alerting}");
+    assert_eq!((&recording["type"], &recording["health"]), (&json!("recording"), &json!("err")));
+    assert!(recording["lastError"].as_str().unwrap().contains("many-to-many"), "{recording}");
+
+    let names = |data: &serde_json::Value| {
+        let groups = data["groups"].as_array().unwrap();
+        let one = |g: &serde_json::Value| {
+            (g["name"].as_str().unwrap().to_owned(), g["rules"].as_array().unwrap().len())
+        };
+        groups.iter().map(one).collect::<Vec<_>>()
+    };
+    for (query, expected) in [
+        ("type=alert", vec![("g1".to_owned(), 1), ("g2".to_owned(), 1)]),
+        ("rule_group[]=g2", vec![("g2".to_owned(), 2)]),
+        ("file[]=other.yml", vec![]),
+        ("rule_name[]=Down&rule_group[]=g1", vec![("g1".to_owned(), 1)]),
+        ("match[]=%7Bseverity%3D%22none%22%7D", vec![]),
+        ("match[]=%7Bseverity%3D%22page%22%7D", vec![("g1".to_owned(), 1), ("g2".to_owned(), 1)]),
+        ("group_limit=1", vec![("g1".to_owned(), 2)]),
+        ("group_limit=1&group_next_token=shipped:r.yml;g2", vec![("g2".to_owned(), 2)]),
+    ] {
+        assert_eq!(names(&server.get(&format!("/api/v1/rules?{query}")).await.data()), expected, "{query}");
+    }
+    assert_eq!(server.get("/api/v1/rules?group_limit=1").await.data()["groupNextToken"], "shipped:r.yml;g2");
+    let bare = server.get("/api/v1/rules?exclude_alerts=true").await.data();
+    assert_eq!(bare["groups"][0]["rules"][0]["alerts"], json!([]));
+    let alerts = server.get("/api/v1/alerts").await.data();
+    assert_eq!(alerts["alerts"].as_array().unwrap().len(), 2);
+    assert_eq!(alerts["alerts"][0]["labels"], json!({"alertname": "Down", "severity": "page"}));
+    assert_eq!(alerts["alerts"][0]["activeAt"], alerting["lastEvaluation"]);
+}
+
+#[tokio::test]
+async fn targets_are_shown() {
+    let server = TestServer::new().await;
+    *server.fakes.targets.lock().unwrap() = vec![target("http://a:1/metrics", TargetHealth::Up)];
+    let data = server.get("/api/v1/targets").await.data();
+    assert_eq!(
+        data["activeTargets"],
+        json!([{"discoveredLabels": {"__address__": "a:1"}, "labels": {"job": "app"}, "scrapePool": "app",
+            "scrapeUrl": "http://a:1/metrics", "globalUrl": "http://a:1/metrics", "lastError": "",
+            "lastScrape": "0001-01-01T00:00:00Z", "lastScrapeDuration": 0.25, "health": "up",
+            "scrapeInterval": "15s", "scrapeTimeout": "10s"}])
+    );
+    assert_eq!(data["droppedTargetCounts"], json!({"app": 1}));
+    assert_eq!(server.get("/api/v1/targets?state=dropped").await.data()["activeTargets"], json!([]));
+    assert_eq!(server.get("/api/v1/targets?state=active").await.data()["droppedTargets"], json!([]));
+    assert_eq!(server.get("/api/v1/targets?scrapePool=other").await.data()["activeTargets"], json!([]));
+    assert_eq!(server.get("/api/v1/scrape_pools").await.data(), json!({"scrapePools": ["app"]}));
+}
+
+#[tokio::test]
+async fn the_server_says_what_it_is() {
+    let server = TestServer::new().await;
+    assert_eq!(server.get("/api/v1/status/buildinfo").await.data()["version"], "3.5.0+streamgate-0.1.0");
+    assert_eq!(server.get("/api/v1/status/runtimeinfo").await.data()["startTime"], "2023-11-14T22:13:15Z");
+    assert_eq!(server.get("/api/v1/status/flags").await.data(), json!({}));
+    assert_eq!(server.get("/api/v1/status/config").await.data(), json!({"yaml": ""}));
+    assert_eq!(server.get("/api/v1/format_query?query=sum(up)by(job)").await.data(), "sum by (job) (up)");
+    server.get("/api/v1/format_query?query=sum(").await.refused(400, "bad_data", "parse error");
+}

@@ -1,0 +1,104 @@
+//! The accept loop, over real sockets.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::api::{ApiMetrics, ServeLimits, serve};
+use crate::telemetry;
+
+struct Running {
+    address: std::net::SocketAddr,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    metrics: ApiMetrics,
+}
+
+async fn start(router: Router, limits: ServeLimits) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metrics = ApiMetrics::register(&mut telemetry::new_registry());
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(serve(vec![listener], router, limits, metrics.clone(), stopped));
+    Running { address, stop, task, metrics }
+}
+
+async fn ask(address: std::net::SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn requests_that_run_end_before_the_server_does() {
+    let (entered, mut on_enter) = tokio::sync::mpsc::channel(1);
+    let (release, released) = watch::channel(false);
+    let router = Router::new().route(
+        "/",
+        get(move || {
+            let (entered, mut released) = (entered.clone(), released.clone());
+            async move {
+                entered.send(()).await.unwrap();
+                released.wait_for(|r| *r).await.unwrap();
+                "done"
+            }
+        }),
+    );
+    let server = start(router, ServeLimits::default()).await;
+    let answer = tokio::spawn(ask(server.address));
+    on_enter.recv().await.unwrap();
+    assert_eq!(server.metrics.connections.get(), 1);
+    server.stop.send(true).unwrap();
+    release.send(true).unwrap();
+    assert!(answer.await.unwrap().ends_with("done"));
+    server.task.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_slow_header_ends_the_connection_and_frees_its_slot() {
+    let limits = ServeLimits {
+        max_connections: 1,
+        header_timeout: Duration::from_millis(100),
+        ..ServeLimits::default()
+    };
+    let server = start(Router::new().route("/", get(|| async { "fine" })), limits).await;
+    let mut slow = TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+    // The only slot is taken until the slow client has been given up.
+    assert!(ask(server.address).await.ends_with("fine"));
+    let mut rest = Vec::new();
+    assert_eq!(slow.read_to_end(&mut rest).await.unwrap_or(0), 0);
+    assert_eq!(server.metrics.connections_timed_out.get(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut_off() {
+    let big = || async { vec![b'x'; 64 * 1024 * 1024] };
+    let limits = ServeLimits { write_timeout: Duration::from_millis(100), ..ServeLimits::default() };
+    let server = start(Router::new().route("/", get(big)), limits).await;
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    deaf.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    while server.metrics.connections_timed_out.get() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn who_writes_a_huge_body_first_still_reads_why_it_is_refused() {
+    let server = start(super::support::TestServer::new().await.app, ServeLimits::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let bytes = 100 * 1024 * 1024;
+    let header = format!("PUT /metrics/job/big HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");
+    stream.write_all(header.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b'#'; bytes]).await.unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
+}

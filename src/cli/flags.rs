@@ -1,0 +1,204 @@
+//! The flags, with Prometheus's names and meaning.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::model::parse_duration_ms;
+use crate::scrape::parse_size;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "streamgate",
+    about = "Scrapes, stores, evaluates rules, delivers alerts and shows it all: Prometheus-compatible, in one binary.",
+    args_conflicts_with_subcommands = true,
+    disable_version_flag = true
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Subcommands>,
+    /// Print the version and end.
+    #[arg(long, short = 'V', action = ArgAction::SetTrue, global = true)]
+    pub version: bool,
+    #[command(flatten)]
+    pub serve: ServeFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Subcommands {
+    /// Run the server (the default).
+    Serve(Box<ServeFlags>),
+    /// Check files without starting: each problem as FILE:LINE:COLUMN, exit code 1 if there is one.
+    Check {
+        #[command(subcommand)]
+        what: Check,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Check {
+    /// Check configuration files in Prometheus's format, with the rule files that they name.
+    Config {
+        /// Do not read the rule files, certificates and target files that the configuration names.
+        #[arg(long)]
+        syntax_only: bool,
+        /// Comma separated feature names, as for the server.
+        #[arg(long = "enable-feature", value_delimiter = ',', value_name = "NAME")]
+        enable_feature: Vec<String>,
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Check rule files.
+    Rules {
+        /// Comma separated feature names, as for the server.
+        #[arg(long = "enable-feature", value_delimiter = ',', value_name = "NAME")]
+        enable_feature: Vec<String>,
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Check files in Alertmanager's format.
+    Alertmanager {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Defines a flag that is on as `--x` or `--x=true` and off as `--x=false`; `--no-x` is rewritten to that before.
+/// The last one wins.
+macro_rules! switch {
+    ($($(#[doc = $doc:literal])* $name:literal $field:ident = $default:literal),* $(,)?) => {
+        /// The flags that are on or off.
+        #[derive(Clone, Debug, Args)]
+        pub(super) struct Switches {
+            $(
+                $(#[doc = $doc])*
+                #[arg(long = $name, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+                      default_value = $default, action = ArgAction::Set, overrides_with = stringify!($field),
+                      value_name = "BOOL", hide_possible_values = true, help_heading = "Web")]
+                pub $field: bool,
+            )*
+        }
+
+        /// Their names.
+        pub(super) const SWITCHES: &[&str] = &[$($name),*];
+    };
+}
+
+switch! {
+    /// Reload by POST /-/reload and stop by POST /-/quit.
+    "web.enable-lifecycle" web_enable_lifecycle = "false",
+    /// Serve the endpoints that change or copy stored data.
+    "web.enable-admin-api" web_enable_admin_api = "false",
+    /// Accept remote write at /api/v1/write. On unless switched off.
+    "web.enable-remote-write-receiver" web_enable_remote_write_receiver = "true",
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ServeFlags {
+    /// Configuration in Prometheus's format. Without it the server watches this machine and itself.
+    #[arg(long = "config.file", value_name = "FILE", help_heading = "Files")]
+    pub config_file: Option<PathBuf>,
+    /// Routes and receivers in Alertmanager's format. Without it alerts are kept and shown, and not sent.
+    #[arg(long = "alertmanager.config.file", value_name = "FILE", help_heading = "Files")]
+    pub alertmanager_config_file: Option<PathBuf>,
+
+    /// Address to listen on; can be repeated.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9090",
+        help_heading = "Web"
+    )]
+    pub web_listen_address: Vec<String>,
+    /// The URL under which the server is reached from outside, for links.
+    #[arg(long = "web.external-url", value_name = "URL", help_heading = "Web")]
+    pub web_external_url: Option<String>,
+    /// Prefix of all paths; by default the path of --web.external-url.
+    #[arg(long = "web.route-prefix", value_name = "PATH", help_heading = "Web")]
+    pub web_route_prefix: Option<String>,
+    #[command(flatten)]
+    pub switches: Switches,
+    /// Connections at once, over all listeners.
+    #[arg(long = "web.max-connections", value_name = "N", default_value_t = 512, help_heading = "Web")]
+    pub web_max_connections: usize,
+    /// How long a request may take to arrive, and a connection be idle.
+    #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Web")]
+    pub web_read_timeout: i64,
+    /// Title of the pages.
+    #[arg(long = "web.page-title", value_name = "TEXT", default_value = "StreamGate", help_heading = "Web")]
+    pub web_page_title: String,
+    /// Origins that a browser may call from, as an anchored regular expression.
+    #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*", help_heading = "Web")]
+    pub web_cors_origin: String,
+    /// File with TLS and authentication settings: not supported yet.
+    #[arg(long = "web.config.file", value_name = "FILE", hide = true)]
+    pub web_config_file: Option<String>,
+
+    /// Directory of all that is kept.
+    #[arg(long = "storage.tsdb.path", value_name = "DIR", default_value = "data", help_heading = "Storage")]
+    pub storage_tsdb_path: PathBuf,
+    /// How long samples are kept; 15d if no size is given either.
+    #[arg(long = "storage.tsdb.retention.time", alias = "storage.tsdb.retention", value_name = "DURATION", value_parser = duration, help_heading = "Storage")]
+    pub storage_tsdb_retention_time: Option<i64>,
+    /// How many bytes samples may take on disk, such as 512MB (powers of 1024).
+    #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE", value_parser = parse_size, help_heading = "Storage")]
+    pub storage_tsdb_retention_size: Option<u64>,
+
+    /// How far back a query looks for the newest sample of a series.
+    #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Queries")]
+    pub query_lookback_delta: i64,
+    /// How long a query may take.
+    #[arg(long = "query.timeout", value_name = "DURATION", default_value = "2m", value_parser = duration, help_heading = "Queries")]
+    pub query_timeout: i64,
+    /// Queries at once.
+    #[arg(long = "query.max-concurrency", value_name = "N", default_value_t = 20, help_heading = "Queries")]
+    pub query_max_concurrency: usize,
+    /// Samples that one query may hold in memory.
+    #[arg(
+        long = "query.max-samples",
+        value_name = "N",
+        default_value_t = 50_000_000,
+        help_heading = "Queries"
+    )]
+    pub query_max_samples: u64,
+
+    /// Outage after which the `for` state of an alert is not restored.
+    #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION", default_value = "1h", value_parser = duration, help_heading = "Rules")]
+    pub rules_alert_for_outage_tolerance: i64,
+    /// Least time between the restoring of a `for` state and its firing.
+    #[arg(long = "rules.alert.for-grace-period", value_name = "DURATION", default_value = "10m", value_parser = duration, help_heading = "Rules")]
+    pub rules_alert_for_grace_period: i64,
+    /// Least time between two sendings of an alert to the alert pipeline.
+    #[arg(long = "rules.alert.resend-delay", value_name = "DURATION", default_value = "1m", value_parser = duration, help_heading = "Rules")]
+    pub rules_alert_resend_delay: i64,
+    /// Rule groups evaluated at once.
+    #[arg(
+        long = "rules.max-concurrent-evals",
+        value_name = "N",
+        default_value_t = 4,
+        help_heading = "Rules"
+    )]
+    pub rules_max_concurrent_evals: usize,
+    /// Batches of alerts that may wait for the alert pipeline.
+    #[arg(
+        long = "alertmanager.notification-queue-capacity",
+        value_name = "N",
+        default_value_t = 10_000,
+        help_heading = "Rules"
+    )]
+    pub alertmanager_notification_queue_capacity: usize,
+
+    /// Comma separated features to switch on; can be repeated.
+    #[arg(long = "enable-feature", value_name = "NAME", value_delimiter = ',', help_heading = "Other")]
+    pub enable_feature: Vec<String>,
+    /// Least severity that is logged.
+    #[arg(long = "log.level", value_name = "LEVEL", default_value = "info", value_parser = ["debug", "info", "warn", "error"], help_heading = "Other")]
+    pub log_level: String,
+    /// Form of log lines.
+    #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"], help_heading = "Other")]
+    pub log_format: String,
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration_ms(text).map_err(|e| e.to_string())
+}

@@ -1,0 +1,230 @@
+//! What the flags of the server come to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::flags::ServeFlags;
+use crate::model::GoRegex;
+use crate::promql::Features;
+use crate::telemetry::LogFormat;
+
+/// Kept when neither time nor size is given: 15 days, as in Prometheus.
+const RETENTION_MS: i64 = 15 * 86_400_000;
+/// What "no bound by time" comes to: 100 years, Prometheus's own bound.
+const RETENTION_MS_MAX: i64 = 100 * 365 * 86_400_000;
+
+/// Checked settings of the server. Times are milliseconds.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// None: no file is read, and the server watches this machine and itself.
+    pub config_file: Option<PathBuf>,
+    /// None: alerts are kept and shown, and not sent.
+    pub alertmanager_config_file: Option<PathBuf>,
+    pub data_dir: PathBuf,
+    pub retention_ms: i64,
+    pub retention_bytes: Option<u64>,
+    /// `HOST:PORT` each, at least one. An empty host means every address.
+    pub listen: Vec<String>,
+    /// As given; see [`ServeOptions::external_url`].
+    pub external_url: Option<url::Url>,
+    /// Begins with `/`; ends with one only if it is nothing else.
+    pub route_prefix: String,
+    pub enable_lifecycle: bool,
+    pub enable_admin_api: bool,
+    pub remote_write_receiver: bool,
+    pub max_connections: usize,
+    pub read_timeout_ms: i64,
+    pub page_title: String,
+    pub cors_origin: GoRegex,
+    pub lookback_ms: i64,
+    pub query_timeout_ms: i64,
+    pub query_max_samples: u64,
+    pub query_max_concurrency: usize,
+    pub for_outage_tolerance_ms: i64,
+    pub for_grace_period_ms: i64,
+    pub resend_delay_ms: i64,
+    pub rules_max_concurrent: usize,
+    pub notification_queue_capacity: usize,
+    pub features: Features,
+    /// `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` of each target.
+    pub extra_scrape_metrics: bool,
+    pub log_level: String,
+    pub log_format: LogFormat,
+    /// What to tell the operator once logging runs.
+    pub warnings: Vec<String>,
+    /// The flags by name, as they are shown.
+    pub flags: std::collections::BTreeMap<String, String>,
+}
+
+impl ServeOptions {
+    /// The URL under which the server is reached, without a slash at its end: the one that was given, else one made of
+    /// the address that was bound.
+    #[must_use]
+    pub fn external_url(&self, bound: SocketAddr) -> String {
+        if let Some(url) = &self.external_url {
+            return url.as_str().trim_end_matches('/').to_owned();
+        }
+        let prefix = self.route_prefix.trim_end_matches('/');
+        if bound.ip().is_unspecified() {
+            let host = host_name();
+            return format!("http://{host}:{}{prefix}", bound.port());
+        }
+        format!("http://{bound}{prefix}")
+    }
+
+    pub(super) fn resolve(flags: ServeFlags, mut warnings: Vec<String>) -> Result<Self, String> {
+        if flags.web_config_file.is_some_and(|f| !f.is_empty()) {
+            // To start without the authentication that its owner relies on would be worse than not to start.
+            return Err("--web.config.file is not supported yet: put a reverse proxy with TLS and authentication in front"
+                .to_owned());
+        }
+        let external_url = match flags.web_external_url.as_deref().filter(|u| !u.is_empty()) {
+            Some(text) => Some(external_url(text)?),
+            None => None,
+        };
+        let prefix = flags.web_route_prefix.as_deref().filter(|p| !p.is_empty());
+        let prefix = prefix.or(external_url.as_ref().map(url::Url::path)).unwrap_or("/");
+        let route_prefix = format!("/{}", prefix.trim_matches('/'));
+        let cors_origin =
+            GoRegex::anchored(&flags.web_cors_origin).map_err(|e| format!("--web.cors.origin: {e}"))?;
+        for address in &flags.web_listen_address {
+            check_address(address)?;
+        }
+        for (name, value) in [
+            ("web.max-connections", flags.web_max_connections),
+            ("query.max-concurrency", flags.query_max_concurrency),
+            ("rules.max-concurrent-evals", flags.rules_max_concurrent_evals),
+            ("alertmanager.notification-queue-capacity", flags.alertmanager_notification_queue_capacity),
+        ] {
+            if value == 0 {
+                return Err(format!("--{name} must be at least 1"));
+            }
+        }
+        let time = flags.storage_tsdb_retention_time.filter(|ms| *ms > 0);
+        let size = flags.storage_tsdb_retention_size.filter(|bytes| *bytes > 0);
+        let default = if size.is_some() { RETENTION_MS_MAX } else { RETENTION_MS };
+        let features = features(&flags.enable_feature, &mut warnings)?;
+        Ok(ServeOptions {
+            config_file: flags.config_file,
+            alertmanager_config_file: flags.alertmanager_config_file,
+            data_dir: flags.storage_tsdb_path,
+            retention_ms: time.unwrap_or(default).min(RETENTION_MS_MAX),
+            retention_bytes: size,
+            listen: flags.web_listen_address,
+            external_url,
+            route_prefix,
+            enable_lifecycle: flags.switches.web_enable_lifecycle,
+            enable_admin_api: flags.switches.web_enable_admin_api,
+            remote_write_receiver: flags.switches.web_enable_remote_write_receiver,
+            max_connections: flags.web_max_connections,
+            read_timeout_ms: flags.web_read_timeout,
+            page_title: flags.web_page_title,
+            cors_origin,
+            lookback_ms: flags.query_lookback_delta,
+            query_timeout_ms: flags.query_timeout,
+            query_max_samples: flags.query_max_samples,
+            query_max_concurrency: flags.query_max_concurrency,
+            for_outage_tolerance_ms: flags.rules_alert_for_outage_tolerance,
+            for_grace_period_ms: flags.rules_alert_for_grace_period,
+            resend_delay_ms: flags.rules_alert_resend_delay,
+            rules_max_concurrent: flags.rules_max_concurrent_evals,
+            notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
+            features,
+            extra_scrape_metrics: flags.enable_feature.iter().any(|f| f == "extra-scrape-metrics"),
+            log_level: flags.log_level,
+            log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
+            warnings,
+            flags: std::collections::BTreeMap::new(),
+        })
+    }
+}
+
+/// Features that are always on, and those that have no meaning here.
+const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("expand-external-labels", "it is always on"),
+    ("remote-write-receiver", "it is always on"),
+    ("new-service-discovery-manager", "it is always on"),
+    ("concurrent-rule-eval", "it is always on"),
+    ("auto-gomaxprocs", "it is always on"),
+    ("auto-gomemlimit", "memory is bounded by the limits of each part"),
+    ("utf8-names", "it is always on"),
+    ("promql-at-modifier", "it is always on"),
+    ("promql-negative-offset", "it is always on"),
+    ("memory-snapshot-on-shutdown", "a restart replays the WAL of the newest window only"),
+    ("promql-per-step-stats", "statistics are not kept by step"),
+    ("no-default-scrape-port", "it is always on"),
+    ("no-scrape-default-port", "it is always on"),
+    ("delayed-compaction", "blocks are not compacted"),
+    ("auto-reload-config", "reload by SIGHUP or POST /-/reload"),
+    ("exemplar-storage", "exemplars are not stored"),
+    ("native-histograms", "native histograms are not scraped"),
+    ("created-timestamp-zero-ingestion", "created timestamps are not stored"),
+    ("otlp-write-receiver", "OTLP is not received"),
+    ("otlp-deltatocumulative", "OTLP is not received"),
+    ("otlp-native-delta-ingestion", "OTLP is not received"),
+    ("type-and-unit-labels", "no such labels are added"),
+    ("metadata-wal-records", "metadata is kept in memory"),
+    ("ooo-native-histograms", "it is always on"),
+    ("old-ui", "there is one set of pages"),
+    ("use-uncached-io", "files are read through the page cache"),
+    ("fast-startup", "it is always on"),
+    ("xor2-encoding", "chunks have encodings of their own"),
+    ("st-storage", "start timestamps are not stored"),
+];
+
+const PROMQL_FEATURES: &[&str] = &[
+    "promql-experimental-functions",
+    "promql-duration-expr",
+    "promql-extended-range-selectors",
+    "promql-binop-fill-modifiers",
+    "promql-delayed-name-removal",
+    "extra-scrape-metrics",
+];
+
+/// # Errors
+/// For the agent mode, which is another program. A name that nobody knows is warned of, as in Prometheus.
+pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<Features, String> {
+    let mut features = Features::default();
+    for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
+        if features.enable(name) {
+            continue;
+        }
+        match name {
+            "extra-scrape-metrics" => {}
+            "agent" => return Err("--enable-feature=agent: there is no agent mode".to_owned()),
+            other => warnings.push(match FEATURES_WITHOUT_EFFECT.iter().find(|(n, _)| *n == other) {
+                Some((_, why)) => format!("--enable-feature={other} changes nothing: {why}"),
+                None => {
+                    let known =
+                        PROMQL_FEATURES.iter().copied().chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
+                    let hint = crate::yaml::nearest(other, known)
+                        .map_or(String::new(), |n| format!("; did you mean {n}?"));
+                    format!("unknown feature {other:?} in --enable-feature{hint}")
+                }
+            }),
+        }
+    }
+    Ok(features)
+}
+
+fn external_url(text: &str) -> Result<url::Url, String> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = url::Url::parse(&with_scheme).map_err(|e| format!("--web.external-url {text:?}: {e}"))?;
+    if url.has_host() && matches!(url.scheme(), "http" | "https") {
+        Ok(url)
+    } else {
+        Err(format!("--web.external-url {text:?}: it must be an http:// or https:// URL with a host"))
+    }
+}
+
+fn check_address(address: &str) -> Result<(), String> {
+    let port = address.rsplit_once(':').map(|(_, port)| port);
+    match port.map(str::parse::<u16>) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(format!("--web.listen-address {address:?}: it must be HOST:PORT, such as 127.0.0.1:9090")),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,183 @@
+//! Regular expressions with the syntax and meaning of Go's `regexp` (RE2).
+//!
+//! `parse` reads Go's syntax into the intermediate form of the `regex` crates, whose engine then matches it: their own
+//! syntax means other things in places (`\d` is every Unicode digit there, `[a&&b]` an intersection, `\<` a word
+//! boundary). `shape` finds the patterns that need no engine at all: sets of literals, `prefix.*`, `.+` and the like.
+//! `expand` fills in captures as Go does.
+
+mod expand;
+mod parse;
+mod perl;
+mod shape;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use regex_automata::meta;
+use regex_syntax::hir::{Hir, Look};
+
+use shape::Shape;
+
+/// A compiled pattern takes at most about this much memory; a pattern that needs more is refused.
+const SIZE_LIMIT: usize = 10 * 1024 * 1024;
+
+/// A pattern that is no valid RE2 expression.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct RegexError {
+    /// Go's text, such as ``error parsing regexp: missing closing ): `(` ``.
+    pub message: String,
+}
+
+/// A compiled pattern. Cloning is cheap.
+#[derive(Clone)]
+pub struct GoRegex {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pattern: String,
+    /// Names of groups by their number.
+    names: Vec<(String, usize)>,
+    shape: Shape,
+    /// What the engine is made of if it is needed later: for captures of a pattern that matching knows a shape of.
+    hir: Hir,
+    engine: OnceLock<Option<meta::Regex>>,
+}
+
+impl GoRegex {
+    /// Compiles `pattern` so that it must match the whole text, with `.` matching newlines: `^(?s:pattern)$`.
+    ///
+    /// # Errors
+    /// When the pattern is invalid or too large.
+    pub fn anchored(pattern: &str) -> Result<Self, RegexError> {
+        let parsed = parse::parse(pattern, true)?;
+        let shape = Shape::of(&parsed.hir);
+        let hir = Hir::concat(vec![Hir::look(Look::Start), parsed.hir, Hir::look(Look::End)]);
+        Self::build(pattern, parsed.names, shape, hir)
+    }
+
+    /// Compiles `pattern` as it stands: it may match anywhere in the text.
+    ///
+    /// # Errors
+    /// When the pattern is invalid or too large.
+    pub fn unanchored(pattern: &str) -> Result<Self, RegexError> {
+        let parsed = parse::parse(pattern, false)?;
+        Self::build(pattern, parsed.names, Shape::any(), parsed.hir)
+    }
+
+    fn build(pattern: &str, names: Vec<(String, usize)>, shape: Shape, hir: Hir) -> Result<Self, RegexError> {
+        let engine = OnceLock::new();
+        if !shape.decides() {
+            let compiled = compile(&hir).ok_or_else(|| RegexError {
+                message: format!("error parsing regexp: expression too large: `{}`", shortened(pattern)),
+            })?;
+            engine.get_or_init(|| Some(compiled));
+        }
+        let inner = Inner { pattern: pattern.to_owned(), names, shape, hir, engine };
+        Ok(GoRegex { inner: Arc::new(inner) })
+    }
+
+    /// The pattern as it was given.
+    #[must_use]
+    pub fn pattern(&self) -> &str {
+        &self.inner.pattern
+    }
+
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.inner.shape.matches(text).unwrap_or_else(|| self.engine().is_some_and(|e| e.is_match(text)))
+    }
+
+    /// If `text` matches, `replacement` with `$1`, `${1}` and `${name}` filled in (Go's `Expand`).
+    #[must_use]
+    pub fn expand(&self, text: &str, replacement: &str) -> Option<String> {
+        let engine = self.engine()?;
+        let mut captures = engine.create_captures();
+        engine.captures(text, &mut captures);
+        if !captures.is_match() {
+            return None;
+        }
+        let mut out = String::new();
+        expand::expand(replacement, &self.inner.names, text, &captures, &mut out);
+        Some(out)
+    }
+
+    /// Every match in `text` replaced (Go's `ReplaceAllString`).
+    #[must_use]
+    pub fn replace_all(&self, text: &str, replacement: &str) -> String {
+        let Some(engine) = self.engine() else { return text.to_owned() };
+        let (mut out, mut copied) = (String::new(), 0);
+        for captures in engine.captures_iter(text) {
+            let Some(found) = captures.get_match() else { continue };
+            out.push_str(&text[copied..found.start()]);
+            expand::expand(replacement, &self.inner.names, text, &captures, &mut out);
+            copied = found.end();
+        }
+        out.push_str(&text[copied..]);
+        out
+    }
+
+    /// All texts that match, ascending, if the pattern is a set of literals (`a|b|c`, `foo(bar|baz)?`, `v[12]`): the
+    /// index looks them up. The empty text among them means that a missing label matches too.
+    /// Always `None` for an unanchored pattern, as are the hints below.
+    #[must_use]
+    pub fn literals(&self) -> Option<&[String]> {
+        self.inner.shape.literals()
+    }
+
+    /// The literal that each match begins with; empty if there is none.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.inner.shape.prefix
+    }
+
+    /// The literal that each match ends with; empty if there is none.
+    #[must_use]
+    pub fn suffix(&self) -> &str {
+        &self.inner.shape.suffix
+    }
+
+    /// A literal that each match has somewhere in it; empty if none is known.
+    #[must_use]
+    pub fn contains(&self) -> &str {
+        &self.inner.shape.contains
+    }
+
+    /// Whether every text matches (`.*`).
+    #[must_use]
+    pub fn is_match_all(&self) -> bool {
+        self.inner.shape.is_match_all()
+    }
+
+    /// Whether every text but the empty one matches (`.+`).
+    #[must_use]
+    pub fn is_match_non_empty(&self) -> bool {
+        self.inner.shape.is_match_non_empty()
+    }
+
+    /// The engine; `None` if the pattern is a set of literals too large for it.
+    fn engine(&self) -> Option<&meta::Regex> {
+        self.inner.engine.get_or_init(|| compile(&self.inner.hir)).as_ref()
+    }
+}
+
+impl fmt::Debug for GoRegex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GoRegex").field(&self.inner.pattern).finish()
+    }
+}
+
+fn compile(hir: &Hir) -> Option<meta::Regex> {
+    let config =
+        meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).onepass_size_limit(Some(SIZE_LIMIT / 10));
+    meta::Regex::builder().configure(config).build_from_hir(hir).ok()
+}
+
+/// At most the first hundred characters.
+fn shortened(pattern: &str) -> String {
+    pattern.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,615 @@
+//! Aggregations that fold many rows into one: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar`,
+//! `quantile`, `count_values`.
+//!
+//! The folding ones keep an accumulator per group and step. Each thread folds its share of the rows into accumulators
+//! of its own, which are merged at the end, so the rows themselves are never held together.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Point};
+use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::labels;
+use super::over_time::HistogramSum;
+use super::quantile::quantile;
+use super::string_literal;
+use crate::model::{Labels, METRIC_NAME, kahan_add};
+use crate::promql::ast::{Aggregate, AggregateOp, Expr, Pos};
+
+/// Finds the group of a label set.
+pub(super) struct Grouping<'a> {
+    names: Vec<&'a str>,
+    without: bool,
+    groups: HashMap<Vec<u8>, usize, RandomState>,
+    key: Vec<u8>,
+}
+
+impl<'a> Grouping<'a> {
+    pub fn new(names: impl IntoIterator<Item = &'a str>, without: bool) -> Self {
+        let mut names: Vec<&str> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Grouping { names, without, groups: HashMap::default(), key: Vec::new() }
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        let named = self.names.binary_search(&name).is_ok();
+        if self.without { !named && name != METRIC_NAME } else { named }
+    }
+
+    /// The number of the group, and whether it is new.
+    pub fn find(&mut self, labels: &Labels) -> (usize, bool) {
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        if self.without || !self.names.is_empty() {
+            for (name, value) in labels.iter().filter(|(n, _)| self.keeps(n)) {
+                key.extend_from_slice(name.as_bytes());
+                key.push(0xff);
+                key.extend_from_slice(value.as_bytes());
+                key.push(0xff);
+            }
+        }
+        let next = self.groups.len();
+        let found = match self.groups.get(&key) {
+            Some(group) => (*group, false),
+            None => {
+                self.groups.insert(key.clone(), next);
+                (next, true)
+            }
+        };
+        self.key = key;
+        found
+    }
+
+    /// The labels of a group that `labels` belongs to.
+    pub fn labels(&self, labels: &Labels) -> Labels {
+        if !self.without && self.names.is_empty() {
+            return Labels::empty();
+        }
+        Labels::from_sorted(labels.iter().filter(|(n, _)| self.keeps(n)))
+    }
+}
+
+// What an accumulator has seen.
+const SEEN_FLOAT: u8 = 1;
+const SEEN_HISTOGRAM: u8 = 2;
+/// The histograms do not fit together.
+const INCOMPATIBLE: u8 = 4;
+/// The mean is calculated incrementally, for the sum would overflow.
+const INCREMENTAL: u8 = 8;
+
+/// The accumulators of all groups. Each vector has `groups * steps` elements, or none if the operator needs none.
+struct Folded<'a> {
+    op: AggregateOp,
+    steps: usize,
+    grouping: Grouping<'a>,
+    series: Vec<(Labels, bool)>,
+    seen: Vec<u8>,
+    /// Sum, extreme, or sum of squared deviations.
+    value: Vec<f64>,
+    /// Compensation of the sum; the mean, for the deviations.
+    extra: Vec<f64>,
+    count: Vec<f64>,
+    histograms: HashMap<usize, HistogramSum, RandomState>,
+}
+
+impl<'a> Folded<'a> {
+    fn new(a: &'a Aggregate, steps: usize) -> Self {
+        Folded {
+            op: a.op,
+            steps,
+            grouping: Grouping::new(a.labels.iter().map(String::as_str), a.without),
+            series: Vec::new(),
+            seen: Vec::new(),
+            value: Vec::new(),
+            extra: Vec::new(),
+            count: Vec::new(),
+            histograms: HashMap::default(),
+        }
+    }
+
+    fn group(&mut self, labels: &Labels, drop_name: bool) -> usize {
+        let (group, new) = self.grouping.find(labels);
+        if new {
+            self.series.push((self.grouping.labels(labels), drop_name));
+            let slots = self.series.len() * self.steps;
+            self.seen.resize(slots, 0);
+            self.value.resize(slots, 0.0);
+            if !matches!(
+                self.op,
+                AggregateOp::Min | AggregateOp::Max | AggregateOp::Group | AggregateOp::Count
+            ) {
+                self.extra.resize(slots, 0.0);
+            }
+            if !matches!(self.op, AggregateOp::Sum | AggregateOp::Min | AggregateOp::Max | AggregateOp::Group)
+            {
+                self.count.resize(slots, 0.0);
+            }
+        }
+        self.series[group].1 |= drop_name;
+        group
+    }
+
+    /// Folds rows in. `pos` is where annotations about them point.
+    fn fold(&mut self, ctx: &Context<'_>, columns: &Columns, pos: &Pos) {
+        for row in 0..columns.rows() {
+            let s = &columns.series[row];
+            let group = self.group(&s.labels, s.drop_name);
+            let slots = group * self.steps..(group + 1) * self.steps;
+            if columns.all_floats(row) {
+                self.fold_floats(slots, columns.row_values(row));
+                continue;
+            }
+            for (to, from) in slots.zip(columns.span(row)) {
+                match columns.kinds[from] {
+                    ABSENT => {}
+                    FLOAT => self.fold_floats(to..to + 1, &columns.values[from..=from]),
+                    HISTOGRAM => self.fold_histogram(ctx, to, columns, from, s.labels.metric_name(), pos),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Folds one float into each of the accumulators.
+    fn fold_floats(&mut self, slots: std::ops::Range<usize>, values: &[f64]) {
+        let seen = &mut self.seen[slots.clone()];
+        let value = &mut self.value[slots.clone()];
+        match self.op {
+            AggregateOp::Sum => {
+                let extra = &mut self.extra[slots];
+                for i in 0..values.len() {
+                    if seen[i] & SEEN_FLOAT == 0 {
+                        value[i] = values[i];
+                    } else {
+                        (value[i], extra[i]) = kahan_add(values[i], value[i], extra[i]);
+                    }
+                    seen[i] |= SEEN_FLOAT;
+                }
+            }
+            AggregateOp::Avg => {
+                let extra = &mut self.extra[slots.clone()];
+                let count = &mut self.count[slots];
+                for i in 0..values.len() {
+                    count[i] += 1.0;
+                    let n = count[i];
+                    if seen[i] & SEEN_FLOAT == 0 {
+                        seen[i] |= SEEN_FLOAT;
+                        value[i] = values[i];
+                        continue;
+                    }
+                    if seen[i] & INCREMENTAL == 0 {
+                        let (sum, c) = kahan_add(values[i], value[i], extra[i]);
+                        if !sum.is_infinite() {
+                            (value[i], extra[i]) = (sum, c);
+                            continue;
+                        }
+                        seen[i] |= INCREMENTAL;
+                        value[i] /= n - 1.0;
+                        extra[i] /= n - 1.0;
+                    }
+                    let q = (n - 1.0) / n;
+                    (value[i], extra[i]) = kahan_add(values[i] / n, q * value[i], q * extra[i]);
+                }
+            }
+            AggregateOp::Min => {
+                for i in 0..values.len() {
+                    if seen[i] == 0 || value[i] > values[i] || value[i].is_nan() {
+                        value[i] = values[i];
+                    }
+                    seen[i] |= SEEN_FLOAT;
+                }
+            }
+            AggregateOp::Max => {
+                for i in 0..values.len() {
+                    if seen[i] == 0 || value[i] < values[i] || value[i].is_nan() {
+                        value[i] = values[i];
+                    }
+                    seen[i] |= SEEN_FLOAT;
+                }
+            }
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
+                let mean = &mut self.extra[slots.clone()];
+                let count = &mut self.count[slots];
+                for i in 0..values.len() {
+                    count[i] += 1.0;
+                    if seen[i] & SEEN_FLOAT == 0 {
+                        seen[i] |= SEEN_FLOAT;
+                        mean[i] = values[i];
+                        value[i] = if values[i].is_finite() { 0.0 } else { f64::NAN };
+                        continue;
+                    }
+                    let delta = values[i] - mean[i];
+                    mean[i] += delta / count[i];
+                    value[i] += delta * (values[i] - mean[i]);
+                }
+            }
+            AggregateOp::Count => {
+                for (seen, count) in seen.iter_mut().zip(&mut self.count[slots]) {
+                    *seen |= SEEN_FLOAT;
+                    *count += 1.0;
+                }
+            }
+            _ => seen.iter_mut().for_each(|s| *s |= SEEN_FLOAT),
+        }
+    }
+
+    fn fold_histogram(
+        &mut self,
+        ctx: &Context<'_>,
+        to: usize,
+        columns: &Columns,
+        from: usize,
+        metric: &str,
+        pos: &Pos,
+    ) {
+        match self.op {
+            AggregateOp::Count => {
+                self.seen[to] |= SEEN_FLOAT;
+                self.count[to] += 1.0;
+            }
+            AggregateOp::Group => self.seen[to] |= SEEN_FLOAT,
+            AggregateOp::Sum | AggregateOp::Avg => {
+                self.seen[to] |= SEEN_HISTOGRAM;
+                let Some(h) = columns.hist(from) else { return };
+                if self.seen[to] & INCOMPATIBLE != 0 {
+                    return;
+                }
+                match self.histograms.get_mut(&to) {
+                    None => {
+                        self.histograms.insert(to, HistogramSum::new(h, self.op == AggregateOp::Avg));
+                    }
+                    Some(sum) => {
+                        if sum.add(h).is_err() {
+                            ctx.notes.mixed_schemas(metric, pos);
+                            self.seen[to] |= INCOMPATIBLE;
+                        }
+                    }
+                }
+            }
+            op => ctx.notes.histogram_ignored_in_aggregation(op_name(op), pos),
+        }
+    }
+
+    /// Takes over what another thread has folded.
+    fn merge(&mut self, ctx: &Context<'_>, mut other: Folded<'_>, pos: &Pos) {
+        for (from_group, (labels, drop_name)) in std::mem::take(&mut other.series).into_iter().enumerate() {
+            let group = self.group_with_labels(labels, drop_name);
+            for step in 0..self.steps {
+                let (to, from) = (group * self.steps + step, from_group * self.steps + step);
+                let seen = other.seen[from];
+                if seen & SEEN_FLOAT != 0 {
+                    if self.seen[to] & SEEN_FLOAT == 0 {
+                        self.value[to] = other.value[from];
+                        if let (Some(e), Some(o)) = (self.extra.get_mut(to), other.extra.get(from)) {
+                            *e = *o;
+                        }
+                        if let (Some(c), Some(o)) = (self.count.get_mut(to), other.count.get(from)) {
+                            *c = *o;
+                        }
+                        self.seen[to] |= seen & (SEEN_FLOAT | INCREMENTAL);
+                    } else {
+                        self.merge_floats(to, &other, from);
+                    }
+                }
+                if seen & SEEN_HISTOGRAM != 0 {
+                    self.seen[to] |= seen & (SEEN_HISTOGRAM | INCOMPATIBLE);
+                    if let Some(sum) = other.histograms.remove(&from) {
+                        self.merge_histograms(ctx, to, sum, pos);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The group whose labels these are already.
+    fn group_with_labels(&mut self, labels: Labels, drop_name: bool) -> usize {
+        self.group(&labels, drop_name)
+    }
+
+    fn merge_floats(&mut self, to: usize, other: &Folded<'_>, from: usize) {
+        let v = other.value[from];
+        match self.op {
+            AggregateOp::Sum => {
+                (self.value[to], self.extra[to]) = kahan_add(v, self.value[to], self.extra[to]);
+                self.extra[to] += other.extra[from];
+            }
+            AggregateOp::Avg => {
+                let (n, m) = (self.count[to], other.count[from]);
+                let both_sums = (self.seen[to] | other.seen[from]) & INCREMENTAL == 0;
+                if both_sums {
+                    let (sum, c) = kahan_add(v, self.value[to], self.extra[to]);
+                    if !sum.is_infinite() {
+                        (self.value[to], self.extra[to]) = (sum, c + other.extra[from]);
+                        self.count[to] = n + m;
+                        return;
+                    }
+                }
+                let mean = |seen: u8, value: f64, extra: f64, count: f64| {
+                    if seen & INCREMENTAL == 0 { value / count + extra / count } else { value + extra }
+                };
+                let a = mean(self.seen[to], self.value[to], self.extra[to], n);
+                let b = mean(other.seen[from], v, other.extra[from], m);
+                self.value[to] = a * (n / (n + m)) + b * (m / (n + m));
+                self.extra[to] = 0.0;
+                self.count[to] = n + m;
+                self.seen[to] |= INCREMENTAL;
+            }
+            AggregateOp::Min if self.value[to] > v || self.value[to].is_nan() => self.value[to] = v,
+            AggregateOp::Max if self.value[to] < v || self.value[to].is_nan() => self.value[to] = v,
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
+                // Chan et al.: parallel variance.
+                let (n, m) = (self.count[to], other.count[from]);
+                let delta = other.extra[from] - self.extra[to];
+                self.value[to] += v + delta * delta * n * m / (n + m);
+                self.extra[to] += delta * m / (n + m);
+                self.count[to] = n + m;
+            }
+            AggregateOp::Count => self.count[to] += other.count[from],
+            _ => {}
+        }
+    }
+
+    fn merge_histograms(&mut self, ctx: &Context<'_>, to: usize, sum: HistogramSum, pos: &Pos) {
+        match self.histograms.get_mut(&to) {
+            None => {
+                self.histograms.insert(to, sum);
+            }
+            Some(own) => {
+                if own.merge(sum).is_err() {
+                    ctx.notes.mixed_schemas("", pos);
+                    self.seen[to] |= INCOMPATIBLE;
+                }
+            }
+        }
+    }
+
+    fn finish(mut self, ctx: &Context<'_>, pos: &Pos) -> Columns {
+        let mut out = Columns::new(self.steps);
+        let series = std::mem::take(&mut self.series);
+        for (group, (labels, drop_name)) in series.into_iter().enumerate() {
+            let row = out.push_row(labels, drop_name);
+            for step in 0..self.steps {
+                let (from, to) = (group * self.steps + step, row * self.steps + step);
+                let seen = self.seen[from];
+                if seen == 0 {
+                    continue;
+                }
+                if seen & SEEN_HISTOGRAM != 0 {
+                    if seen & SEEN_FLOAT != 0 {
+                        ctx.notes.mixed_in_aggregation(pos);
+                        continue;
+                    }
+                    let Some(sum) = self.histograms.remove(&from) else { continue };
+                    if seen & INCOMPATIBLE != 0 {
+                        continue;
+                    }
+                    if sum.reset_collision() {
+                        ctx.notes.reset_collision("aggregation", pos);
+                    }
+                    if sum.bounds_reconciled {
+                        ctx.notes.bounds_reconciled("aggregation", pos);
+                    }
+                    let mut h = sum.finish();
+                    h.compact();
+                    out.set(to, Point::histogram(h));
+                    continue;
+                }
+                out.kinds[to] = FLOAT;
+                let value = self.value[from];
+                out.values[to] = match self.op {
+                    AggregateOp::Sum => value + self.extra[from],
+                    AggregateOp::Avg if seen & INCREMENTAL != 0 => value + self.extra[from],
+                    AggregateOp::Avg => value / self.count[from] + self.extra[from] / self.count[from],
+                    AggregateOp::Count => self.count[from],
+                    AggregateOp::Group => 1.0,
+                    AggregateOp::Stdvar => value / self.count[from],
+                    AggregateOp::Stddev => (value / self.count[from]).sqrt(),
+                    _ => value,
+                };
+            }
+            if !out.has_points(row) {
+                out.pop_row();
+            }
+        }
+        out
+    }
+}
+
+pub(super) fn op_name(op: AggregateOp) -> &'static str {
+    match op {
+        AggregateOp::Sum => "sum",
+        AggregateOp::Avg => "avg",
+        AggregateOp::Min => "min",
+        AggregateOp::Max => "max",
+        AggregateOp::Count => "count",
+        AggregateOp::Group => "group",
+        AggregateOp::Stddev => "stddev",
+        AggregateOp::Stdvar => "stdvar",
+        AggregateOp::TopK => "topk",
+        AggregateOp::BottomK => "bottomk",
+        AggregateOp::CountValues => "count_values",
+        AggregateOp::Quantile => "quantile",
+        AggregateOp::LimitK => "limitk",
+        AggregateOp::LimitRatio => "limit_ratio",
+    }
+}
+
+impl Context<'_> {
+    pub fn aggregate(&self, expr: &Expr, a: &Aggregate, grid: Grid) -> Result<Columns> {
+        match a.op {
+            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
+                self.aggregate_k(expr, a, grid)
+            }
+            AggregateOp::Quantile => self.aggregate_quantile(a, grid),
+            AggregateOp::CountValues => self.count_values(a, grid),
+            _ => self.aggregate_fold(a, grid),
+        }
+    }
+
+    fn aggregate_fold(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
+        let inner = unwrap_parens(&a.expr);
+        let pos = &inner.pos;
+        let streamed = match self.rows(inner, grid)? {
+            Some(rows) if rows.duplicates == super::rows::Duplicates::Impossible => Some(rows),
+            _ => None,
+        };
+        let folded = match streamed {
+            Some(rows) => {
+                let parts = self.fold_rows(
+                    &rows,
+                    grid,
+                    || Folded::new(a, grid.len),
+                    |folded, part| {
+                        let held = part.samples();
+                        self.hold(held)?;
+                        folded.fold(self, &part, pos);
+                        self.samples.release(held);
+                        self.check_slots(folded.series.len(), grid.len)
+                    },
+                )?;
+                let mut parts = parts.into_iter();
+                let mut all = parts.next().unwrap_or_else(|| Folded::new(a, grid.len));
+                for part in parts {
+                    all.merge(self, part, pos);
+                }
+                all
+            }
+            None => {
+                let columns = self.vector(inner, grid)?;
+                let mut folded = Folded::new(a, grid.len);
+                folded.fold(self, &columns, pos);
+                self.samples.release(columns.samples());
+                folded
+            }
+        };
+        let out = folded.finish(self, pos);
+        self.hold(out.samples())?;
+        Ok(out)
+    }
+
+    /// The rows of each group, and its labels; in the order in which the groups first occur.
+    pub fn group_rows(&self, a: &Aggregate, columns: &Columns) -> Vec<(Labels, bool, Vec<usize>)> {
+        let mut grouping = Grouping::new(a.labels.iter().map(String::as_str), a.without);
+        let mut groups: Vec<(Labels, bool, Vec<usize>)> = Vec::new();
+        for (row, s) in columns.series.iter().enumerate() {
+            let (group, new) = grouping.find(&s.labels);
+            if new {
+                groups.push((grouping.labels(&s.labels), false, Vec::new()));
+            }
+            groups[group].1 |= s.drop_name;
+            groups[group].2.push(row);
+        }
+        groups
+    }
+
+    fn aggregate_quantile(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
+        let Some(param) = a.param.as_ref().map(unwrap_parens) else {
+            return fail("quantile needs a parameter");
+        };
+        let quantiles = self.scalar(param, grid)?;
+        let inner = unwrap_parens(&a.expr);
+        let columns = self.vector(inner, grid)?;
+        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
+        for q in &quantiles {
+            if q.is_nan() {
+                self.notes.invalid_quantile(*q, &param.pos);
+            }
+            least = least.min(*q);
+            greatest = greatest.max(*q);
+        }
+        if greatest > 1.0 {
+            self.notes.invalid_quantile(greatest, &param.pos);
+        }
+        if least < 0.0 {
+            self.notes.invalid_quantile(least, &param.pos);
+        }
+        let mut out = Columns::new(grid.len);
+        let mut scratch = Vec::new();
+        for (labels, drop_name, rows) in self.group_rows(a, &columns) {
+            self.check()?;
+            let to = out.push_row(labels, drop_name);
+            for (step, q) in quantiles.iter().enumerate() {
+                scratch.clear();
+                for row in &rows {
+                    let slot = row * grid.len + step;
+                    match columns.kinds[slot] {
+                        FLOAT => scratch.push(columns.values[slot]),
+                        HISTOGRAM => self.notes.histogram_ignored_in_aggregation("quantile", &inner.pos),
+                        _ => {}
+                    }
+                }
+                if !scratch.is_empty() {
+                    out.set(to * grid.len + step, Point::Float(quantile(*q, &mut scratch)));
+                }
+            }
+            if !out.has_points(to) {
+                out.pop_row();
+            }
+        }
+        self.samples.release(columns.samples());
+        self.hold(out.samples())?;
+        Ok(out)
+    }
+
+    fn count_values(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
+        let Some(param) = a.param.as_ref() else { return fail("count_values needs a label name") };
+        let label = string_literal(param)?;
+        if !labels::is_valid_name(label) {
+            return fail(format!("invalid label name {label:?}"));
+        }
+        let columns = self.vector(unwrap_parens(&a.expr), grid)?;
+        let mut names: Vec<&str> = a.labels.iter().map(String::as_str).collect();
+        if !a.without {
+            names.push(label);
+        }
+        let mut grouping = Grouping::new(names, a.without);
+        let mut out = Columns::new(grid.len);
+        for row in 0..columns.rows() {
+            if row % 64 == 0 {
+                self.check()?;
+            }
+            // Values often repeat from step to step.
+            let mut before: Option<(u64, usize)> = None;
+            for (step, slot) in columns.span(row).enumerate() {
+                let group = match columns.point(slot) {
+                    Point::None => continue,
+                    Point::Float(v) => match before {
+                        Some((bits, group)) if bits == v.to_bits() => group,
+                        _ => {
+                            let labels = columns.series[row].labels.with(label, &plain_float(v));
+                            let group = self.value_group(&mut grouping, &mut out, &labels)?;
+                            before = Some((v.to_bits(), group));
+                            group
+                        }
+                    },
+                    Point::Histogram(h) => {
+                        let labels = columns.series[row].labels.with(label, &h.to_string());
+                        self.value_group(&mut grouping, &mut out, &labels)?
+                    }
+                };
+                let to = group * grid.len + step;
+                out.kinds[to] = FLOAT;
+                out.values[to] += 1.0;
+            }
+        }
+        self.samples.release(columns.samples());
+        self.hold(out.samples())?;
+        labels::unite(out)
+    }
+
+    fn value_group(&self, grouping: &mut Grouping<'_>, out: &mut Columns, labels: &Labels) -> Result<usize> {
+        let (group, new) = grouping.find(labels);
+        if new {
+            out.push_row(grouping.labels(labels), false);
+            self.check_slots(out.rows(), out.steps)?;
+        }
+        Ok(group)
+    }
+}
+
+/// A float without an exponent, as Go's `FormatFloat(v, 'f', -1, 64)` writes it.
+fn plain_float(v: f64) -> String {
+    if v.is_infinite() { if v > 0.0 { "+Inf".into() } else { "-Inf".into() } } else { v.to_string() }
+}

@@ -1,0 +1,154 @@
+//! Aggregations that keep some of the rows: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+
+use std::cmp::Ordering;
+
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
+use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::xxhash::label_hash;
+use crate::model::GoFloat;
+use crate::promql::ast::{Aggregate, AggregateOp, Expr};
+
+impl Context<'_> {
+    pub fn aggregate_k(&self, expr: &Expr, a: &Aggregate, grid: Grid) -> Result<Columns> {
+        let Some(param) = a.param.as_ref().map(unwrap_parens) else { return fail("a parameter is missing") };
+        let params = self.scalar(param, grid)?;
+        let columns = self.vector(unwrap_parens(&a.expr), grid)?;
+        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
+        for p in &params {
+            least = least.min(*p);
+            greatest = greatest.max(*p);
+        }
+        let any_nan = params.iter().any(|p| p.is_nan());
+        if a.op == AggregateOp::LimitRatio {
+            if greatest == 0.0 && least == 0.0 {
+                return Ok(Columns::new(grid.len));
+            }
+            if any_nan {
+                return fail("Ratio value is NaN");
+            }
+            if greatest > 1.0 {
+                self.notes.invalid_ratio(greatest, 1.0, &param.pos);
+            }
+            if least < -1.0 {
+                self.notes.invalid_ratio(least, -1.0, &param.pos);
+            }
+        } else {
+            if greatest < 1.0 && !(any_nan && greatest == f64::NEG_INFINITY) {
+                return Ok(Columns::new(grid.len));
+            }
+            if any_nan {
+                return fail("Parameter value is NaN");
+            }
+            // The largest float below 2^63 and the smallest above -2^63.
+            if least <= -9_223_372_036_854_775_808.0 {
+                return fail(format!("Scalar value {} underflows int64", GoFloat(least)));
+            }
+            if greatest >= 9_223_372_036_854_774_784.0 {
+                return fail(format!("Scalar value {} overflows int64", GoFloat(greatest)));
+            }
+        }
+        let out = match a.op {
+            AggregateOp::TopK | AggregateOp::BottomK => self.best(expr, a, columns, &params)?,
+            AggregateOp::LimitK => self.first(a, columns, &params)?,
+            _ => self.sample(columns, &params),
+        };
+        Ok(out)
+    }
+
+    /// `topk` and `bottomk`: the rows with the best values, at each step for itself.
+    fn best(&self, expr: &Expr, a: &Aggregate, columns: Columns, params: &[f64]) -> Result<Columns> {
+        let top = a.op == AggregateOp::TopK;
+        let name = super::aggregate::op_name(a.op);
+        let steps = columns.steps;
+        // NaN is worse than anything.
+        let better = |x: &f64, y: &f64| {
+            x.is_nan().cmp(&y.is_nan()).then_with(|| {
+                let ordering = x.partial_cmp(y).unwrap_or(Ordering::Equal);
+                if top { ordering.reverse() } else { ordering }
+            })
+        };
+        let mut keep = vec![false; columns.kinds.len()];
+        let mut order: Vec<usize> = Vec::new();
+        let mut candidates: Vec<(f64, usize)> = Vec::new();
+        for (_, _, rows) in self.group_rows(a, &columns) {
+            self.check()?;
+            for (step, k) in params.iter().enumerate() {
+                candidates.clear();
+                for &row in &rows {
+                    let slot = row * steps + step;
+                    match columns.kinds[slot] {
+                        FLOAT => candidates.push((columns.values[slot], row)),
+                        HISTOGRAM => self.notes.histogram_ignored_in_aggregation(name, &expr.pos),
+                        _ => {}
+                    }
+                }
+                let k = if *k < 1.0 { 0 } else { (*k as usize).min(candidates.len()) };
+                if k == 0 {
+                    continue;
+                }
+                let by_value = |x: &(f64, usize), y: &(f64, usize)| better(&x.0, &y.0).then(x.1.cmp(&y.1));
+                if k < candidates.len() {
+                    candidates.select_nth_unstable_by(k - 1, by_value);
+                    candidates.truncate(k);
+                }
+                if steps == 1 {
+                    candidates.sort_by(by_value);
+                    order.extend(candidates.iter().map(|(_, row)| *row));
+                }
+                for (_, row) in &candidates {
+                    keep[row * steps + step] = true;
+                }
+            }
+        }
+        if steps == 1 {
+            self.samples.release((columns.rows() - order.len()) as u64);
+            return Ok(columns.pick(&order));
+        }
+        Ok(self.kept(columns, &keep))
+    }
+
+    /// `limitk`: the first rows of each group that have a point, at each step for itself.
+    fn first(&self, a: &Aggregate, columns: Columns, params: &[f64]) -> Result<Columns> {
+        let steps = columns.steps;
+        let mut keep = vec![false; columns.kinds.len()];
+        for (_, _, rows) in self.group_rows(a, &columns) {
+            self.check()?;
+            for (step, k) in params.iter().enumerate() {
+                let k = if *k < 1.0 { 0 } else { *k as usize };
+                let present =
+                    rows.iter().map(|row| row * steps + step).filter(|s| columns.kinds[*s] != ABSENT);
+                for slot in present.take(k) {
+                    keep[slot] = true;
+                }
+            }
+        }
+        Ok(self.kept(columns, &keep))
+    }
+
+    /// `limit_ratio`: the rows whose hash lies in the ratio's part of the hash space; a negative ratio takes the
+    /// part that the positive one's complement leaves.
+    fn sample(&self, columns: Columns, params: &[f64]) -> Columns {
+        let mut keep = vec![false; columns.kinds.len()];
+        for row in 0..columns.rows() {
+            let place = label_hash(&columns.series[row].labels) as f64 / u64::MAX as f64;
+            for (slot, ratio) in columns.span(row).zip(params) {
+                let ratio = ratio.clamp(-1.0, 1.0);
+                keep[slot] = (ratio > 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio);
+            }
+        }
+        self.kept(columns, &keep)
+    }
+
+    /// Only the slots that are to be kept.
+    fn kept(&self, mut columns: Columns, keep: &[bool]) -> Columns {
+        let before = columns.samples();
+        for (slot, keep) in keep.iter().enumerate() {
+            if !keep {
+                columns.clear(slot);
+            }
+        }
+        columns.drop_empty_rows();
+        self.samples.release(before - columns.samples());
+        columns
+    }
+}

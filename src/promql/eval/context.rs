@@ -1,0 +1,237 @@
+//! What every operator of one query needs: the data, the limits, the notes.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::notes::Notes;
+use crate::clock::Clock;
+use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
+use crate::promql::{EngineOptions, QueryError};
+use crate::storage::Reader;
+
+pub(super) type Result<T> = std::result::Result<T, QueryError>;
+
+/// Any other error of an evaluation.
+pub(super) fn fail<T>(message: impl Into<String>) -> Result<T> {
+    Err(QueryError::Execution(message.into()))
+}
+
+/// Evaluation times: `start`, `start + step`, … (`len` of them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub start: i64,
+    /// At least 1.
+    pub step: i64,
+    pub len: usize,
+}
+
+impl Grid {
+    /// A single time.
+    pub fn at(time: i64) -> Self {
+        Grid { start: time, step: 1, len: 1 }
+    }
+
+    #[inline]
+    pub fn time(&self, i: usize) -> i64 {
+        self.start.saturating_add(self.step.saturating_mul(i as i64))
+    }
+
+    /// The last time; the start if the grid is empty.
+    pub fn end(&self) -> i64 {
+        self.time(self.len.saturating_sub(1))
+    }
+
+    pub fn shifted(&self, by: i64) -> Self {
+        Grid { start: self.start.saturating_add(by), ..*self }
+    }
+}
+
+/// One query's surroundings. Shared by the threads that work on it.
+pub(super) struct Context<'a> {
+    pub reader: &'a Reader,
+    pub options: &'a EngineOptions,
+    pub lookback: i64,
+    /// Start, end and step (0 if instant) of the whole query, in ms.
+    pub query_start: i64,
+    pub query_end: i64,
+    pub query_step: i64,
+    pub clock: &'a Clock,
+    /// On the clock's monotonic time.
+    pub deadline: Duration,
+    pub cancelled: &'a AtomicBool,
+    pub notes: Notes,
+    pub samples: SampleCount,
+    /// Selectors of whose histograms only count and sum are asked for (by address; see [`stats_selectors`]).
+    pub stats: HashSet<usize>,
+    /// How many threads one operator may use.
+    pub threads: usize,
+}
+
+/// Samples read and held, as Prometheus counts them.
+#[derive(Debug, Default)]
+pub(super) struct SampleCount {
+    current: AtomicU64,
+    peak: AtomicU64,
+    pub total: AtomicU64,
+    pub series: AtomicU64,
+}
+
+impl SampleCount {
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// These samples are no longer held.
+    pub fn release(&self, samples: u64) {
+        let lower = |now: u64| Some(now.saturating_sub(samples));
+        let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+    }
+
+    pub fn read(&self, samples: u64) {
+        self.total.fetch_add(samples, Ordering::Relaxed);
+    }
+}
+
+impl Context<'_> {
+    /// Called between pieces of work of at most some milliseconds.
+    pub fn check(&self) -> Result<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(QueryError::Cancelled);
+        }
+        if self.clock.monotonic() > self.deadline {
+            return Err(QueryError::Timeout);
+        }
+        Ok(())
+    }
+
+    /// Notes that so many more samples are held.
+    pub fn hold(&self, samples: u64) -> Result<()> {
+        let now = self.samples.current.fetch_add(samples, Ordering::Relaxed) + samples;
+        self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        if now > self.options.limits.max_samples {
+            return Err(self.too_many());
+        }
+        Ok(())
+    }
+
+    pub fn too_many(&self) -> QueryError {
+        QueryError::TooManySamples { limit: self.options.limits.max_samples }
+    }
+
+    /// Refuses a table that would be too large to allocate, however few of its slots are taken in the end.
+    pub fn check_slots(&self, rows: usize, steps: usize) -> Result<()> {
+        let most = self.options.limits.max_samples.saturating_mul(2).saturating_add(1_000_000);
+        if (rows as u64).saturating_mul(steps as u64) > most { Err(self.too_many()) } else { Ok(()) }
+    }
+
+    /// Whether only counts, sums and resets of a selector's histograms matter.
+    pub fn stats_only(&self, v: &VectorSelector) -> bool {
+        !self.stats.is_empty() && self.stats.contains(&(std::ptr::from_ref(v) as usize))
+    }
+
+    /// Whether metric names are dropped only at the end of the evaluation.
+    pub fn delayed(&self) -> bool {
+        self.options.features.delayed_name_removal
+    }
+
+    /// Milliseconds of a duration that may be negative.
+    pub fn offset(&self, d: Option<&DurationExpr>) -> Result<i64> {
+        d.map_or(Ok(0), |d| self.duration(d))
+    }
+
+    /// Milliseconds of a range or step, which must be above zero.
+    pub fn positive(&self, d: &DurationExpr) -> Result<i64> {
+        match self.duration(d)? {
+            ms if ms > 0 => Ok(ms),
+            _ => fail("duration must be greater than 0"),
+        }
+    }
+
+    fn duration(&self, d: &DurationExpr) -> Result<i64> {
+        if let DurationExpr::Literal(ms) = d {
+            return Ok(*ms);
+        }
+        let seconds = self.duration_seconds(d)?;
+        if seconds.is_nan() || seconds.abs() > 9.2e15 {
+            return fail("duration is out of range");
+        }
+        Ok((seconds * 1000.0) as i64)
+    }
+
+    fn duration_seconds(&self, d: &DurationExpr) -> Result<f64> {
+        Ok(match d {
+            DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
+            DurationExpr::Number(v) => *v,
+            DurationExpr::Step => self.query_step as f64 / 1000.0,
+            DurationExpr::Range => self.query_end.saturating_sub(self.query_start) as f64 / 1000.0,
+            DurationExpr::Paren(d) => self.duration_seconds(d)?,
+            DurationExpr::Negate(d) => -self.duration_seconds(d)?,
+            DurationExpr::Min(a, b) => self.duration_seconds(a)?.min(self.duration_seconds(b)?),
+            DurationExpr::Max(a, b) => self.duration_seconds(a)?.max(self.duration_seconds(b)?),
+            DurationExpr::Binary { op, lhs, rhs, .. } => {
+                let (l, r) = (self.duration_seconds(lhs)?, self.duration_seconds(rhs)?);
+                match op {
+                    BinaryOp::Add => l + r,
+                    BinaryOp::Sub => l - r,
+                    BinaryOp::Mul => l * r,
+                    BinaryOp::Div if r == 0.0 => return fail("division by zero"),
+                    BinaryOp::Div => l / r,
+                    BinaryOp::Mod if r == 0.0 => return fail("modulo by zero"),
+                    BinaryOp::Mod => l % r,
+                    BinaryOp::Pow => l.powf(r),
+                    _ => return fail("unexpected operator in a duration expression"),
+                }
+            }
+        })
+    }
+}
+
+/// The selectors below `histogram_count`, `histogram_sum` and `histogram_avg`: their histograms are reduced as they are
+/// read. Not so below a subquery, whose resets need the buckets, nor below what needs whole histograms.
+pub(super) fn stats_selectors(expr: &Expr) -> HashSet<usize> {
+    fn walk(e: &Expr, stats: bool, whole: bool, found: &mut HashSet<usize>) {
+        match &e.kind {
+            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
+            ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => walk(e, stats, whole, found),
+            ExprKind::Binary(b) => {
+                // Trimming needs the buckets, whatever is asked of the result.
+                let trims = matches!(b.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+                let (stats, whole) = (stats && !trims, whole || trims);
+                walk(&b.lhs, stats, whole, found);
+                walk(&b.rhs, stats, whole, found);
+            }
+            ExprKind::Aggregate(a) => {
+                walk(&a.expr, stats, whole, found);
+                a.param.iter().for_each(|p| walk(p, stats, whole, found));
+            }
+            ExprKind::Call(c) => {
+                let stats = match c.function {
+                    "histogram_count" | "histogram_sum" | "histogram_avg" => !whole,
+                    "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => false,
+                    _ => stats,
+                };
+                c.args.iter().for_each(|a| walk(a, stats, whole, found));
+            }
+            ExprKind::Vector(v) if stats => {
+                found.insert(std::ptr::from_ref(v) as usize);
+            }
+            ExprKind::Matrix(m) if stats => {
+                found.insert(std::ptr::from_ref(&m.vector) as usize);
+            }
+            ExprKind::Vector(_) | ExprKind::Matrix(_) => {}
+            ExprKind::Subquery(s) => walk(&s.expr, false, true, found),
+        }
+    }
+    let mut found = HashSet::new();
+    walk(expr, false, false, &mut found);
+    found
+}
+
+/// An expression without the parentheses around it.
+pub(super) fn unwrap_parens(mut e: &Expr) -> &Expr {
+    while let ExprKind::Paren(inner) = &e.kind {
+        e = inner;
+    }
+    e
+}

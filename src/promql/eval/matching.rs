@@ -1,0 +1,387 @@
+//! Operators between two vectors: which series belong together, and what becomes of them.
+//!
+//! Signatures (the labels that have to agree) are computed once per series. The rules about uniqueness hold per step,
+//! for the series that have a point there: they are looked at only where a signature has several series on a side that
+//! must be unique.
+//!
+//! Below, "many" is the left side and "one" the right side, except with `group_right`, where they are swapped.
+
+use std::collections::HashMap;
+
+use super::aggregate::Grouping;
+use super::binary::{Element, Result2, apply, changes_meaning, is_comparison};
+use super::columns::{ABSENT, Columns, FLOAT, Point, without_metadata};
+use super::context::{Context, Grid, Result, fail};
+use super::labels;
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME};
+use crate::promql::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, Pos};
+
+/// The rows of both sides that have one signature.
+#[derive(Default)]
+struct Signature {
+    many: Vec<usize>,
+    one: Vec<usize>,
+}
+
+fn signatures(matching: &Matching, many: &Columns, one: &Columns) -> Vec<Signature> {
+    let names = matching.labels.iter().map(String::as_str);
+    let mut grouping = Grouping::new(names, !matching.on);
+    let mut out: Vec<Signature> = Vec::new();
+    for (columns, is_many) in [(many, true), (one, false)] {
+        for (row, s) in columns.series.iter().enumerate() {
+            let (signature, new) = grouping.find(&s.labels);
+            if new {
+                out.push(Signature::default());
+            }
+            let rows = if is_many { &mut out[signature].many } else { &mut out[signature].one };
+            rows.push(row);
+        }
+    }
+    out
+}
+
+/// Whether any of the rows has a point at each step.
+fn presence(columns: &Columns, rows: impl IntoIterator<Item = usize>) -> Vec<bool> {
+    let mut present = vec![false; columns.steps];
+    for row in rows {
+        for (p, kind) in present.iter_mut().zip(columns.row_kinds(row)) {
+            *p |= *kind != ABSENT;
+        }
+    }
+    present
+}
+
+impl Context<'_> {
+    pub fn vector_vector(&self, expr: &Expr, b: &Binary, grid: Grid) -> Result<Columns> {
+        let lhs = self.vector(&b.lhs, grid)?;
+        let rhs = self.vector(&b.rhs, grid)?;
+        let default = Matching::default();
+        let matching = b.matching.as_ref().unwrap_or(&default);
+        let held = lhs.samples() + rhs.samples();
+        let out = match b.op {
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+                self.set_operation(b.op, matching, lhs, rhs)?
+            }
+            _ => {
+                let swapped = matching.cardinality == Cardinality::OneToMany;
+                let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
+                let mut join = Join {
+                    ctx: self,
+                    binary: b,
+                    matching,
+                    pos: &expr.pos,
+                    swapped,
+                    many: &many,
+                    one: &one,
+                    out: Columns::new(grid.len),
+                    rows: HashMap::new(),
+                    contributors: Vec::new(),
+                };
+                join.run()?;
+                let mut out = join.out;
+                out.drop_empty_rows();
+                out
+            }
+        };
+        self.samples.release(held);
+        self.hold(out.samples())?;
+        Ok(out)
+    }
+
+    fn set_operation(
+        &self,
+        op: BinaryOp,
+        matching: &Matching,
+        mut lhs: Columns,
+        rhs: Columns,
+    ) -> Result<Columns> {
+        let signatures = signatures(matching, &lhs, &rhs);
+        let mask = |columns: &mut Columns, rows: &[usize], present: &[bool], keep: bool| {
+            for &row in rows {
+                for (slot, present) in columns.span(row).zip(present) {
+                    if *present != keep {
+                        columns.clear(slot);
+                    }
+                }
+            }
+        };
+        if op == BinaryOp::Or {
+            let mut rest = rhs;
+            for (i, s) in signatures.iter().enumerate() {
+                if i % 1024 == 0 {
+                    self.check()?;
+                }
+                if !s.many.is_empty() && !s.one.is_empty() {
+                    let present = presence(&lhs, s.many.iter().copied());
+                    mask(&mut rest, &s.one, &present, false);
+                }
+            }
+            rest.drop_empty_rows();
+            lhs.append(rest);
+            return labels::unite(lhs);
+        }
+        for (i, s) in signatures.iter().enumerate() {
+            if i % 1024 == 0 {
+                self.check()?;
+            }
+            if s.many.is_empty() {
+                continue;
+            }
+            let present = presence(&rhs, s.one.iter().copied());
+            mask(&mut lhs, &s.many, &present, op == BinaryOp::And);
+        }
+        lhs.drop_empty_rows();
+        Ok(lhs)
+    }
+}
+
+/// An operator at work on two matched vectors.
+struct Join<'a, 'c> {
+    ctx: &'a Context<'c>,
+    binary: &'a Binary,
+    matching: &'a Matching,
+    pos: &'a Pos,
+    swapped: bool,
+    many: &'a Columns,
+    one: &'a Columns,
+    out: Columns,
+    rows: HashMap<Labels, usize>,
+    /// For each row of `out`: what it was made of so far, as (signature, many, one).
+    contributors: Vec<Vec<(usize, usize, usize)>>,
+}
+
+/// A side of a pair: a row, or the value that stands for a missing one.
+#[derive(Clone, Copy)]
+enum Side {
+    Row(usize),
+    Fill(f64),
+}
+
+impl Side {
+    fn element<'a>(self, columns: &'a Columns, step: usize) -> Option<Element<'a>> {
+        match self {
+            Side::Row(row) => Element::of(columns, row * columns.steps + step),
+            Side::Fill(v) => Some(Element::Float(v)),
+        }
+    }
+}
+
+impl Join<'_, '_> {
+    fn run(&mut self) -> Result<()> {
+        // The values that stand for a missing "one" and a missing "many" series.
+        let (fill_one, fill_many) = (self.matching.fill_right, self.matching.fill_left);
+        if fill_one.is_none() && fill_many.is_none() && (self.many.is_empty() || self.one.is_empty()) {
+            return Ok(());
+        }
+        for (n, s) in signatures(self.matching, self.many, self.one).into_iter().enumerate() {
+            if n % 256 == 0 {
+                self.ctx.check()?;
+            }
+            self.check_one_side(&s, fill_one.is_some() || fill_many.is_some())?;
+            if self.matching.cardinality == Cardinality::OneToOne && s.many.len() > 1 {
+                self.check_many_side(&s, fill_one.is_some())?;
+            }
+            for &many in &s.many {
+                for &one in &s.one {
+                    self.pair(n, Side::Row(many), Side::Row(one), None)?;
+                }
+            }
+            if let Some(fill) = fill_one {
+                let present = presence(self.one, s.one.iter().copied());
+                for &many in &s.many {
+                    self.pair(n, Side::Row(many), Side::Fill(fill), Some(&present))?;
+                }
+            }
+            if let Some(fill) = fill_many {
+                let present = presence(self.many, s.many.iter().copied());
+                for &one in &s.one {
+                    self.pair(n, Side::Fill(fill), Side::Row(one), Some(&present))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the series on the "one" side with one signature, at most one may have a point at a step.
+    fn check_one_side(&self, s: &Signature, fills: bool) -> Result<()> {
+        if s.one.len() < 2 {
+            return Ok(());
+        }
+        let steps = self.one.steps;
+        let many_present = if fills { vec![true; steps] } else { presence(self.many, 0..self.many.rows()) };
+        for step in (0..steps).filter(|step| many_present[*step]) {
+            let mut present = s.one.iter().filter(|row| self.one.kinds[**row * steps + step] != ABSENT);
+            if let (Some(first), Some(second)) = (present.next(), present.next()) {
+                let mut both = [first, second].map(|row| &self.one.series[*row].labels);
+                both.sort();
+                let [first, second] = both;
+                return fail(format!(
+                    "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}]\
+                     ;many-to-many matching not allowed: matching labels must be unique on one side",
+                    labels::plain(&self.match_labels(second)),
+                    if self.swapped { "left" } else { "right" },
+                    labels::plain(first),
+                    labels::plain(second),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Without grouping, of the series on the "many" side at most one may find a match at a step.
+    fn check_many_side(&self, s: &Signature, filled: bool) -> Result<()> {
+        let steps = self.many.steps;
+        let matched = if filled { vec![true; steps] } else { presence(self.one, s.one.iter().copied()) };
+        for step in (0..steps).filter(|step| matched[*step]) {
+            let present = s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT);
+            if present.count() > 1 {
+                return fail(
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels of the match group that `labels` belongs to.
+    fn match_labels(&self, labels: &Labels) -> Labels {
+        if self.matching.on {
+            labels.keep(&self.matching.labels)
+        } else {
+            labels.without(&self.matching.labels)
+        }
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let mut b = LabelsBuilder::from(many);
+        if changes_meaning(self.binary.op) {
+            for name in [METRIC_NAME, "__type__", "__unit__"] {
+                b.remove(name);
+            }
+        }
+        let names = &self.matching.labels;
+        if self.matching.cardinality == Cardinality::OneToOne {
+            if self.matching.on {
+                b.retain(|n, _| names.iter().any(|k| k == n));
+            } else {
+                b.retain(|n, _| !names.iter().any(|k| k == n));
+            }
+        }
+        for name in &self.matching.include {
+            b.set(name, one.get(name).unwrap_or(""));
+        }
+        let labels = b.build();
+        if self.binary.return_bool && !self.ctx.delayed() { without_metadata(&labels) } else { labels }
+    }
+
+    /// Applies the operator to two sides at the steps at which both have a point, and `taken` is not set.
+    fn pair(&mut self, signature: usize, many: Side, one: Side, taken: Option<&[bool]>) -> Result<()> {
+        let steps = self.out.steps;
+        let labels = match (many, one) {
+            (Side::Row(m), Side::Row(o)) => {
+                self.result_labels(&self.many.series[m].labels, &self.one.series[o].labels)
+            }
+            (Side::Row(m), Side::Fill(_)) => {
+                let labels = &self.many.series[m].labels;
+                self.result_labels(labels, &self.match_labels(labels))
+            }
+            (Side::Fill(_), Side::Row(o)) => {
+                let labels = &self.one.series[o].labels;
+                self.result_labels(&self.match_labels(labels), labels)
+            }
+            (Side::Fill(_), Side::Fill(_)) => return Ok(()),
+        };
+        let id = |side: Side| if let Side::Row(row) = side { row } else { usize::MAX };
+        let contributor = (signature, id(many), id(one));
+        let row = match self.rows.get(&labels) {
+            Some(row) => {
+                let row = *row;
+                self.check_unique(row, contributor, taken)?;
+                self.contributors[row].push(contributor);
+                row
+            }
+            None => {
+                let row = self.out.push_row(labels.clone(), self.binary.return_bool);
+                self.rows.insert(labels, row);
+                self.contributors.push(vec![contributor]);
+                self.ctx.check_slots(self.out.rows(), steps)?;
+                if self.fill_plain(row, many, one) {
+                    return Ok(());
+                }
+                row
+            }
+        };
+        let b = self.binary;
+        for step in 0..steps {
+            if taken.is_some_and(|t| t[step]) {
+                continue;
+            }
+            let (Some(m), Some(o)) = (many.element(self.many, step), one.element(self.one, step)) else {
+                continue;
+            };
+            let (l, r) = if self.swapped { (o, m) } else { (m, o) };
+            let point = match apply(b.op, l, r, &self.ctx.notes, self.pos) {
+                Result2::Nothing => continue,
+                Result2::Dropped if b.return_bool => Point::Float(0.0),
+                Result2::Dropped => continue,
+                _ if b.return_bool && is_comparison(b.op) => Point::Float(1.0),
+                Result2::Float(v) => Point::Float(v),
+                Result2::Histogram(h) => Point::Histogram(h),
+            };
+            let slot = row * steps + step;
+            if self.out.kinds[slot] != ABSENT {
+                return fail("vector cannot contain metrics with the same labelset");
+            }
+            self.out.set(slot, point);
+        }
+        Ok(())
+    }
+
+    /// Fills a new row where both sides are floats at all steps; answers whether it did.
+    fn fill_plain(&mut self, row: usize, many: Side, one: Side) -> bool {
+        let (Side::Row(m), Side::Row(o)) = (many, one) else { return false };
+        let op = self.binary.op;
+        if !matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div)
+            || !self.many.all_floats(m)
+            || !self.one.all_floats(o)
+        {
+            return false;
+        }
+        let (m, o) = (self.many.row_values(m), self.one.row_values(o));
+        let (l, r) = if self.swapped { (o, m) } else { (m, o) };
+        let span = self.out.span(row);
+        self.out.kinds[span.clone()].fill(FLOAT);
+        let out = &mut self.out.values[span];
+        let zipped = out.iter_mut().zip(l).zip(r);
+        match op {
+            BinaryOp::Add => zipped.for_each(|((v, l), r)| *v = l + r),
+            BinaryOp::Sub => zipped.for_each(|((v, l), r)| *v = l - r),
+            BinaryOp::Mul => zipped.for_each(|((v, l), r)| *v = l * r),
+            _ => zipped.for_each(|((v, l), r)| *v = l / r),
+        }
+        true
+    }
+
+    /// With grouping, the result's labels have to tell apart the matches of one signature.
+    fn check_unique(&self, row: usize, new: (usize, usize, usize), taken: Option<&[bool]>) -> Result<()> {
+        if self.matching.cardinality == Cardinality::OneToOne {
+            return Ok(());
+        }
+        let steps = self.out.steps;
+        let has = |columns: &Columns, row: usize, step: usize| {
+            row == usize::MAX || columns.kinds[row * steps + step] != ABSENT
+        };
+        let both =
+            |(_, m, o): (usize, usize, usize), step: usize| has(self.many, m, step) && has(self.one, o, step);
+        let earlier = self.contributors[row].iter().filter(|c| c.0 == new.0);
+        for c in earlier {
+            let clash = (0..steps)
+                .filter(|s| !taken.is_some_and(|t| t[*s]))
+                .any(|s| both(*c, s) && both(new, s) && (c.2 == usize::MAX) == (new.2 == usize::MAX));
+            if clash {
+                return fail("multiple matches for labels: grouping labels must ensure unique matches");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,326 @@
+//! Evaluation by series and column: every operator works on all steps of a series at once.
+//!
+//! [`run`] evaluates a whole query. [`Context::eval`] evaluates one node over a [`Grid`] of times to an [`Out`]:
+//! numbers per step, a table of series ([`Columns`]), or a string. Nodes that treat each series for itself
+//! (selectors, range functions, functions and operators on single elements) are [`rows`]: recipes that fill any part of
+//! the rows on any thread, so that an aggregation above them folds the rows away as they are made, without ever holding
+//! all of them.
+//!
+//! Reading order: `context` (limits, grid), `columns` (the table), `rows`, `selector`, `window` (range selectors and
+//! subqueries), `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements),
+//! `histogram` (quantiles and fractions), `aggregate` and `aggregate_k`, `binary` and `matching`, `labels`, `info`.
+//!
+//! **Invariant:** nothing here depends on the order in which storage hands out series, nor on the number of threads,
+//! beyond rounding in sums.
+
+mod aggregate;
+mod aggregate_k;
+mod binary;
+mod columns;
+mod context;
+mod extended;
+mod histogram;
+mod info;
+mod labels;
+mod matching;
+mod notes;
+mod over_time;
+mod pointwise;
+mod quantile;
+mod rate;
+mod rows;
+mod selector;
+#[cfg(test)]
+mod tests;
+mod window;
+mod xxhash;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use self::columns::{Columns, FLOAT, HISTOGRAM, Point, without_metadata};
+use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
+use super::ast::{Expr, ExprKind, ValueType};
+use super::{
+    EngineOptions, MatrixSeries, PointValue, QueryRequest, QueryResult, QueryStats, Value, VectorSample,
+    functions,
+};
+use crate::clock::Clock;
+use crate::model::Labels;
+use crate::storage::Reader;
+
+/// The value of a node over a grid.
+enum Out {
+    /// One number per step.
+    Scalar(Vec<f64>),
+    Vector(Columns),
+    String(String),
+}
+
+/// Evaluates a query.
+pub(super) fn run(
+    options: &EngineOptions,
+    clock: &Clock,
+    query: &str,
+    expr: &Expr,
+    request: &QueryRequest,
+    reader: &Reader,
+) -> Result<QueryResult> {
+    let timeout = request.timeout.map_or(options.limits.timeout, |t| t.min(options.limits.timeout));
+    let ctx = Context {
+        reader,
+        options,
+        lookback: request.lookback_ms.unwrap_or(options.lookback_ms),
+        query_start: request.start,
+        query_end: request.end,
+        query_step: request.step_ms,
+        clock,
+        deadline: clock.monotonic() + timeout,
+        cancelled: &request.cancelled,
+        notes: notes::Notes::default(),
+        samples: SampleCount::default(),
+        stats: context::stats_selectors(expr),
+        threads: std::thread::available_parallelism().map_or(1, usize::from).min(16),
+    };
+    ctx.check()?;
+    let value =
+        if request.step_ms == 0 { ctx.instant(expr, request.start)? } else { ctx.range(expr, request)? };
+    Ok(QueryResult {
+        value,
+        annotations: ctx.notes.finish(query),
+        stats: QueryStats {
+            total_samples: ctx.samples.total.load(Ordering::Relaxed),
+            peak_samples: ctx.samples.peak(),
+            series_selected: ctx.samples.series.load(Ordering::Relaxed),
+        },
+    })
+}
+
+impl Context<'_> {
+    fn instant(&self, expr: &Expr, ts: i64) -> Result<Value> {
+        let grid = Grid::at(ts);
+        if let ExprKind::Matrix(_) | ExprKind::Subquery(_) = &unwrap_parens(expr).kind {
+            return Ok(Value::Matrix(self.instant_matrix(unwrap_parens(expr), ts)?));
+        }
+        match self.eval(expr, grid)? {
+            Out::Scalar(v) => Ok(Value::Scalar { ts, value: v[0] }),
+            Out::String(value) => Ok(Value::String { ts, value }),
+            Out::Vector(columns) => {
+                let columns = self.finish_names(columns)?;
+                let mut samples = Vec::with_capacity(columns.rows());
+                for slot in 0..columns.rows() {
+                    let value = match columns.point(slot) {
+                        Point::None => continue,
+                        Point::Float(v) => PointValue::Float(v),
+                        Point::Histogram(h) => PointValue::Histogram(h),
+                    };
+                    samples.push(VectorSample { labels: columns.series[slot].labels.clone(), ts, value });
+                }
+                Ok(Value::Vector(samples))
+            }
+        }
+    }
+
+    fn range(&self, expr: &Expr, request: &QueryRequest) -> Result<Value> {
+        let step = request.step_ms.max(1);
+        let span = request.end.saturating_sub(request.start);
+        if span < 0 {
+            return Ok(Value::Matrix(Vec::new()));
+        }
+        let len = usize::try_from(span / step).map_or(usize::MAX, |n| n.saturating_add(1));
+        self.check_slots(1, len)?;
+        let grid = Grid { start: request.start, step, len };
+        let columns = match self.eval(expr, grid)? {
+            Out::Vector(columns) => self.finish_names(columns)?,
+            Out::Scalar(v) => {
+                let mut columns = Columns::new(len);
+                columns.push_row(Labels::empty(), false);
+                columns.kinds.fill(FLOAT);
+                columns.values = v;
+                columns
+            }
+            Out::String(_) => {
+                return fail(
+                    "invalid expression type \"string\" for range query, must be Scalar or instant Vector",
+                );
+            }
+        };
+        let mut matrix = Vec::with_capacity(columns.rows());
+        for row in 0..columns.rows() {
+            let mut series =
+                MatrixSeries { labels: columns.series[row].labels.clone(), ..MatrixSeries::default() };
+            for (i, slot) in columns.span(row).enumerate() {
+                match columns.kinds[slot] {
+                    FLOAT => series.floats.push((grid.time(i), columns.values[slot])),
+                    HISTOGRAM => {
+                        if let Some(h) = columns.hist(slot) {
+                            series.histograms.push((grid.time(i), Arc::clone(h)));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if !series.floats.is_empty() || !series.histograms.is_empty() {
+                matrix.push(series);
+            }
+        }
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Value::Matrix(matrix))
+    }
+
+    /// Drops the metric names that were kept for the end, and unites the series that are then the same.
+    fn finish_names(&self, mut columns: Columns) -> Result<Columns> {
+        for s in columns.series.iter_mut().filter(|s| s.drop_name) {
+            s.labels = without_metadata(&s.labels);
+            s.drop_name = false;
+        }
+        labels::unite(columns)
+    }
+
+    /// Evaluates a node at every time of the grid.
+    fn eval(&self, expr: &Expr, grid: Grid) -> Result<Out> {
+        self.check()?;
+        if grid.len > 1 && is_step_invariant(expr) {
+            // The same at every step: evaluated once.
+            let once = self.eval_node(expr, Grid { len: 1, ..grid })?;
+            return Ok(match once {
+                Out::Scalar(v) => Out::Scalar(vec![v[0]; grid.len]),
+                Out::String(s) => Out::String(s),
+                Out::Vector(columns) => {
+                    self.check_slots(columns.rows(), grid.len)?;
+                    let columns = columns.broadcast(grid.len);
+                    self.hold(columns.samples())?;
+                    Out::Vector(columns)
+                }
+            });
+        }
+        self.eval_node(expr, grid)
+    }
+
+    fn eval_node(&self, expr: &Expr, grid: Grid) -> Result<Out> {
+        if let Some(rows) = self.rows(expr, grid)? {
+            return Ok(Out::Vector(self.materialise(rows, grid)?));
+        }
+        match &expr.kind {
+            ExprKind::Number(v) | ExprKind::Duration(v) => Ok(Out::Scalar(vec![*v; grid.len])),
+            ExprKind::String(s) => Ok(Out::String(s.clone())),
+            ExprKind::Paren(e) => self.eval(e, grid),
+            ExprKind::Unary { negate, expr } => match self.eval(expr, grid)? {
+                Out::Scalar(mut v) => {
+                    if *negate {
+                        v.iter_mut().for_each(|v| *v = -*v);
+                    }
+                    Ok(Out::Scalar(v))
+                }
+                Out::Vector(mut columns) => {
+                    if *negate {
+                        pointwise::negate(&mut columns);
+                        self.drop_names(&mut columns);
+                        if !self.delayed() {
+                            columns = labels::unite(columns)?;
+                        }
+                    }
+                    Ok(Out::Vector(columns))
+                }
+                Out::String(_) => {
+                    fail("unary expression only allowed on expressions of type scalar or instant vector")
+                }
+            },
+            ExprKind::Binary(b) => self.binary(expr, b, grid),
+            ExprKind::Aggregate(a) => Ok(Out::Vector(self.aggregate(expr, a, grid)?)),
+            ExprKind::Call(call) => self.call(expr, call, grid),
+            ExprKind::Vector(selector) => Ok(Out::Vector(self.vector_selector(selector, &expr.pos, grid)?)),
+            ExprKind::Matrix(_) | ExprKind::Subquery(_) => fail(
+                "invalid expression type \"range vector\" for range query, must be Scalar or instant Vector",
+            ),
+        }
+    }
+
+    /// A node that the type checker knows to be an instant vector.
+    fn vector(&self, expr: &Expr, grid: Grid) -> Result<Columns> {
+        match self.eval(expr, grid)? {
+            Out::Vector(columns) => Ok(columns),
+            _ => fail("expected an instant vector"),
+        }
+    }
+
+    /// A node that the type checker knows to be a scalar.
+    fn scalar(&self, expr: &Expr, grid: Grid) -> Result<Vec<f64>> {
+        match self.eval(expr, grid)? {
+            Out::Scalar(v) => Ok(v),
+            _ => fail("expected a scalar"),
+        }
+    }
+
+    /// Marks or drops the metric names of a result whose values are no longer the metric's.
+    fn drop_names(&self, columns: &mut Columns) {
+        for s in &mut columns.series {
+            s.drop_name = true;
+            if !self.delayed() {
+                s.labels = without_metadata(&s.labels);
+            }
+        }
+    }
+}
+
+/// A string literal, through parentheses.
+fn string_literal(expr: &Expr) -> Result<&str> {
+    match &unwrap_parens(expr).kind {
+        ExprKind::String(s) => Ok(s),
+        _ => fail("expected a string literal"),
+    }
+}
+
+/// The type of a node's value.
+fn value_type(expr: &Expr) -> ValueType {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::Duration(_) => ValueType::Scalar,
+        ExprKind::String(_) => ValueType::String,
+        ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => value_type(e),
+        ExprKind::Binary(b) => match (value_type(&b.lhs), value_type(&b.rhs)) {
+            (ValueType::Scalar, ValueType::Scalar) => ValueType::Scalar,
+            _ => ValueType::Vector,
+        },
+        ExprKind::Aggregate(_) | ExprKind::Vector(_) => ValueType::Vector,
+        ExprKind::Call(c) => functions::lookup(c.function).map_or(ValueType::Vector, |f| f.returns),
+        ExprKind::Matrix(_) | ExprKind::Subquery(_) => ValueType::Matrix,
+    }
+}
+
+/// Functions whose value depends on the evaluation time even if their arguments do not.
+fn depends_on_time(function: &str) -> bool {
+    matches!(
+        function,
+        "days_in_month"
+            | "day_of_month"
+            | "day_of_week"
+            | "day_of_year"
+            | "end"
+            | "hour"
+            | "minute"
+            | "month"
+            | "year"
+            | "predict_linear"
+            | "range"
+            | "start"
+            | "step"
+            | "time"
+            | "timestamp"
+    )
+}
+
+/// Whether a node has the same value at every evaluation time, since all its selectors are pinned by `@`.
+fn is_step_invariant(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => true,
+        ExprKind::Paren(e) | ExprKind::Unary { expr: e, .. } => is_step_invariant(e),
+        ExprKind::Binary(b) => is_step_invariant(&b.lhs) && is_step_invariant(&b.rhs),
+        ExprKind::Aggregate(a) => {
+            is_step_invariant(&a.expr) && a.param.as_ref().is_none_or(is_step_invariant)
+        }
+        ExprKind::Call(c) => !depends_on_time(c.function) && c.args.iter().all(is_step_invariant),
+        ExprKind::Vector(v) => v.shift.at.is_some(),
+        ExprKind::Matrix(m) => m.vector.shift.at.is_some(),
+        ExprKind::Subquery(s) => s.shift.at.is_some(),
+    }
+}

@@ -1,0 +1,545 @@
+//! Functions of range vectors: `*_over_time`, trends, changes; dispatch of the rates.
+
+use super::columns::{Columns, Point};
+use super::context::{Result, fail};
+use super::quantile::quantile;
+use super::rate;
+use super::window::{RangeJob, Window};
+use super::{extended, labels};
+use crate::model::{CounterResetHint, FloatHistogram, SchemaMismatch, kahan_add};
+use crate::promql::QueryError;
+use crate::storage::Samples;
+
+/// A function that makes one number (or histogram) of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RangeFunction {
+    Avg,
+    Changes,
+    Count,
+    Delta,
+    Deriv,
+    DoubleExponentialSmoothing,
+    First,
+    Idelta,
+    Increase,
+    Irate,
+    Last,
+    Mad,
+    Max,
+    Min,
+    PredictLinear,
+    Present,
+    Quantile,
+    Rate,
+    Resets,
+    Stddev,
+    Stdvar,
+    Sum,
+    TsOfFirst,
+    TsOfLast,
+    TsOfMax,
+    TsOfMin,
+}
+
+impl RangeFunction {
+    pub fn of(name: &str) -> Option<Self> {
+        use RangeFunction as F;
+        Some(match name {
+            "avg_over_time" => F::Avg,
+            "changes" => F::Changes,
+            "count_over_time" => F::Count,
+            "delta" => F::Delta,
+            "deriv" => F::Deriv,
+            "double_exponential_smoothing" | "holt_winters" => F::DoubleExponentialSmoothing,
+            "first_over_time" => F::First,
+            "idelta" => F::Idelta,
+            "increase" => F::Increase,
+            "irate" => F::Irate,
+            "last_over_time" => F::Last,
+            "mad_over_time" => F::Mad,
+            "max_over_time" => F::Max,
+            "min_over_time" => F::Min,
+            "predict_linear" => F::PredictLinear,
+            "present_over_time" => F::Present,
+            "quantile_over_time" => F::Quantile,
+            "rate" => F::Rate,
+            "resets" => F::Resets,
+            "stddev_over_time" => F::Stddev,
+            "stdvar_over_time" => F::Stdvar,
+            "sum_over_time" => F::Sum,
+            "ts_of_first_over_time" => F::TsOfFirst,
+            "ts_of_last_over_time" => F::TsOfLast,
+            "ts_of_max_over_time" => F::TsOfMax,
+            "ts_of_min_over_time" => F::TsOfMin,
+            _ => return None,
+        })
+    }
+
+    /// Like an offset, these only move samples in time.
+    pub fn keeps_name(self) -> bool {
+        matches!(self, RangeFunction::First | RangeFunction::Last)
+    }
+
+    pub fn wants_counter(self) -> bool {
+        matches!(self, RangeFunction::Rate | RangeFunction::Increase)
+    }
+
+    pub fn works_anchored(self) -> bool {
+        self.works_smoothed() || matches!(self, RangeFunction::Resets | RangeFunction::Changes)
+    }
+
+    pub fn works_smoothed(self) -> bool {
+        matches!(self, RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta)
+    }
+
+    /// Fills a row from the samples of its series, and answers how many samples its windows had.
+    pub fn fill(
+        self,
+        job: &RangeJob<'_, '_>,
+        samples: &Samples,
+        out: &mut Columns,
+        row: usize,
+    ) -> Result<u64> {
+        use RangeFunction as F;
+        let scalar = |i: usize, step: usize| job.scalars.get(i).map_or(f64::NAN, |v| v[step]);
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        Ok(match self {
+            F::Rate => rate::extrapolated(job, samples, out, row, true, true),
+            F::Increase => rate::extrapolated(job, samples, out, row, true, false),
+            F::Delta => rate::extrapolated(job, samples, out, row, false, false),
+            F::Irate => job.each(samples, out, row, |_, w| rate::instant(job, w, true)),
+            F::Idelta => job.each(samples, out, row, |_, w| rate::instant(job, w, false)),
+            F::Avg => job.each(samples, out, row, |_, w| match homogeneous(job, w) {
+                Some(true) => Point::Float(average(w.vs)),
+                Some(false) => sum_histograms(job, w, true),
+                None => Point::None,
+            }),
+            F::Sum => job.each(samples, out, row, |_, w| match homogeneous(job, w) {
+                Some(true) => Point::Float(sum(w.vs)),
+                Some(false) => sum_histograms(job, w, false),
+                None => Point::None,
+            }),
+            F::Count => {
+                job.each(samples, out, row, |_, w| Point::Float((w.ts.len() + w.hist_ts.len()) as f64))
+            }
+            F::Present => job.each(samples, out, row, |_, _| Point::Float(1.0)),
+            F::First => job.each(samples, out, row, |_, w| match (w.ts.first(), w.hist_ts.first()) {
+                (Some(t), h) if h.is_none_or(|h| t < h) => Point::Float(w.vs[0]),
+                (_, Some(_)) => Point::Histogram(w.hists[0].clone()),
+                _ => Point::None,
+            }),
+            F::Last => job.each(samples, out, row, |_, w| match (w.ts.last(), w.hist_ts.last()) {
+                (Some(t), h) if h.is_none_or(|h| h < t) => Point::Float(w.vs[w.vs.len() - 1]),
+                (_, Some(_)) => Point::Histogram(w.hists[w.hists.len() - 1].clone()),
+                _ => Point::None,
+            }),
+            F::TsOfFirst => job.each(samples, out, row, |_, w| {
+                let first = w.ts.first().into_iter().chain(w.hist_ts.first()).min();
+                first.map_or(Point::None, |t| Point::Float(seconds(*t)))
+            }),
+            F::TsOfLast => job.each(samples, out, row, |_, w| {
+                let last = w.ts.last().into_iter().chain(w.hist_ts.last()).max();
+                last.map_or(Point::None, |t| Point::Float(seconds(*t)))
+            }),
+            F::Max => job.each(samples, out, row, |_, w| {
+                floats_only(job, w, |w| extreme(w.vs, |new, best| new > best).1)
+            }),
+            F::Min => job.each(samples, out, row, |_, w| {
+                floats_only(job, w, |w| extreme(w.vs, |new, best| new < best).1)
+            }),
+            F::TsOfMax => job.each(samples, out, row, |_, w| {
+                floats_only(job, w, |w| seconds(w.ts[extreme(w.vs, |new, best| new >= best).0]))
+            }),
+            F::TsOfMin => job.each(samples, out, row, |_, w| {
+                floats_only(job, w, |w| seconds(w.ts[extreme(w.vs, |new, best| new <= best).0]))
+            }),
+            F::Stddev => job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(w.vs).sqrt())),
+            F::Stdvar => job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(w.vs))),
+            F::Quantile => {
+                let mut scratch = Vec::new();
+                job.each(samples, out, row, |step, w| {
+                    let q = scalar(0, step);
+                    if !w.vs.is_empty() && !(0.0..=1.0).contains(&q) {
+                        job.ctx.notes.invalid_quantile(q, job.pos);
+                    }
+                    floats_only(job, w, |w| {
+                        scratch.clear();
+                        scratch.extend_from_slice(w.vs);
+                        quantile(q, &mut scratch)
+                    })
+                })
+            }
+            F::Mad => {
+                let mut scratch = Vec::new();
+                job.each(samples, out, row, |_, w| {
+                    floats_only(job, w, |w| {
+                        if w.vs.iter().any(|v| v.is_nan()) {
+                            return f64::NAN;
+                        }
+                        scratch.clear();
+                        scratch.extend_from_slice(w.vs);
+                        let median = quantile(0.5, &mut scratch);
+                        scratch.iter_mut().for_each(|v| *v = (*v - median).abs());
+                        quantile(0.5, &mut scratch)
+                    })
+                })
+            }
+            F::Deriv => job
+                .each(samples, out, row, |_, w| trend(job, w, |w| linear_regression(w.ts, w.vs, w.ts[0]).0)),
+            F::PredictLinear => job.each(samples, out, row, |step, w| {
+                trend(job, w, |w| {
+                    let (slope, intercept) = linear_regression(w.ts, w.vs, w.time);
+                    slope * scalar(0, step) + intercept
+                })
+            }),
+            F::DoubleExponentialSmoothing => {
+                let mut refused: Option<QueryError> = None;
+                let read = job.each(samples, out, row, |step, w| {
+                    let (smoothing, by_trend) = (scalar(0, step), scalar(1, step));
+                    for (what, v) in [("smoothing", smoothing), ("trend", by_trend)] {
+                        if v <= 0.0 || v >= 1.0 {
+                            let name = if what == "smoothing" { "sf" } else { "tf" };
+                            refused.get_or_insert(QueryError::Execution(format!(
+                                "invalid {what} factor. Expected: 0 < {name} < 1, got: {v:.6}"
+                            )));
+                            return Point::None;
+                        }
+                    }
+                    trend(job, w, |w| smooth(w.vs, smoothing, by_trend))
+                });
+                if let Some(e) = refused {
+                    return Err(e);
+                }
+                read
+            }
+            F::Resets => job.each(samples, out, row, |_, w| {
+                extended::from_anchor(job.spec.mode, w).map_or(Point::None, |w| Point::Float(resets(&w)))
+            }),
+            F::Changes => job.each(samples, out, row, |_, w| {
+                extended::from_anchor(job.spec.mode, w).map_or(Point::None, |w| Point::Float(changes(&w)))
+            }),
+        })
+    }
+}
+
+/// `Some(true)` if there are only floats, `Some(false)` if only histograms; a mix gets a warning.
+fn homogeneous(job: &RangeJob<'_, '_>, w: &Window<'_>) -> Option<bool> {
+    if !w.ts.is_empty() && !w.hist_ts.is_empty() {
+        job.ctx.notes.mixed_floats_histograms(job.metric(), job.pos);
+        return None;
+    }
+    Some(w.hist_ts.is_empty())
+}
+
+/// For functions that leave histograms out.
+fn floats_only(job: &RangeJob<'_, '_>, w: &Window<'_>, f: impl FnOnce(&Window<'_>) -> f64) -> Point {
+    if w.vs.is_empty() {
+        return Point::None;
+    }
+    if !w.hist_ts.is_empty() {
+        job.ctx.notes.histograms_ignored_in_range(job.metric(), job.pos);
+    }
+    Point::Float(f(w))
+}
+
+/// For functions that need two floats.
+fn trend(job: &RangeJob<'_, '_>, w: &Window<'_>, f: impl FnOnce(&Window<'_>) -> f64) -> Point {
+    if !w.vs.is_empty() && !w.hist_ts.is_empty() {
+        job.ctx.notes.histograms_ignored_in_range(job.metric(), job.pos);
+    }
+    if w.vs.len() < 2 { Point::None } else { Point::Float(f(w)) }
+}
+
+pub(super) fn sum(vs: &[f64]) -> f64 {
+    let (mut sum, mut c) = (0.0, 0.0);
+    for &v in vs {
+        (sum, c) = kahan_add(v, sum, c);
+    }
+    if sum.is_infinite() { sum } else { sum + c }
+}
+
+/// The plain mean as long as the sum does not overflow, from then on the incremental one.
+pub(super) fn average(vs: &[f64]) -> f64 {
+    let Some((&first, rest)) = vs.split_first() else { return f64::NAN };
+    let (mut sum, mut c, mut mean) = (first, 0.0, 0.0);
+    let mut incremental = false;
+    let mut count = 1.0;
+    for &v in rest {
+        count += 1.0;
+        if !incremental {
+            let (s, k) = kahan_add(v, sum, c);
+            if !s.is_infinite() {
+                (sum, c) = (s, k);
+                continue;
+            }
+            incremental = true;
+            mean = sum / (count - 1.0);
+            c /= count - 1.0;
+        }
+        let q = (count - 1.0) / count;
+        (mean, c) = kahan_add(v / count, q * mean, q * c);
+    }
+    if incremental { mean + c } else { sum / count + c / count }
+}
+
+/// The index and value of the best float; NaN is the best only if there is nothing else.
+fn extreme(vs: &[f64], better: impl Fn(f64, f64) -> bool) -> (usize, f64) {
+    let (mut at, mut best) = (0, vs[0]);
+    for (i, &v) in vs.iter().enumerate() {
+        if better(v, best) || best.is_nan() {
+            (at, best) = (i, v);
+        }
+    }
+    (at, best)
+}
+
+/// Source: Welford 1962, with compensated sums.
+pub(super) fn variance(vs: &[f64]) -> f64 {
+    let (mut mean, mut c_mean, mut aux, mut c_aux, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for &v in vs {
+        count += 1.0;
+        let delta = v - (mean + c_mean);
+        (mean, c_mean) = kahan_add(delta / count, mean, c_mean);
+        (aux, c_aux) = kahan_add(delta * (v - (mean + c_mean)), aux, c_aux);
+    }
+    (aux + c_aux) / count
+}
+
+/// Slope per second and value at `origin` of the line of least squares.
+fn linear_regression(ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
+    let (mut sx, mut cx, mut sy, mut cy) = (0.0, 0.0, 0.0, 0.0);
+    let (mut sxy, mut cxy, mut sxx, mut cxx) = (0.0, 0.0, 0.0, 0.0);
+    let first = vs[0];
+    let mut constant = true;
+    for (i, (&t, &y)) in ts.iter().zip(vs).enumerate() {
+        // The first value is not compared with itself: a NaN there is no constant either.
+        constant &= i == 0 || y == first;
+        let x = t.saturating_sub(origin) as f64 / 1e3;
+        (sx, cx) = kahan_add(x, sx, cx);
+        (sy, cy) = kahan_add(y, sy, cy);
+        (sxy, cxy) = kahan_add(x * y, sxy, cxy);
+        (sxx, cxx) = kahan_add(x * x, sxx, cxx);
+    }
+    if constant {
+        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+    }
+    let n = vs.len() as f64;
+    let (sx, sy, sxy, sxx) = (sx + cx, sy + cy, sxy + cxy, sxx + cxx);
+    let slope = (sxy - sx * sy / n) / (sxx - sx * sx / n);
+    (slope, sy / n - slope * sx / n)
+}
+
+/// Holt's linear method.
+fn smooth(vs: &[f64], smoothing: f64, by_trend: f64) -> f64 {
+    let (mut before, mut level) = (0.0, vs[0]);
+    let mut slope = vs[1] - vs[0];
+    for (i, &v) in vs.iter().enumerate().skip(1) {
+        if i > 1 {
+            slope = by_trend * (level - before) + (1.0 - by_trend) * slope;
+        }
+        let next = smoothing * v + (1.0 - smoothing) * (level + slope);
+        (before, level) = (level, next);
+    }
+    level
+}
+
+/// A sample of either kind, for walking a window in time order.
+enum Sample<'a> {
+    Float(f64),
+    Histogram(&'a FloatHistogram),
+}
+
+/// Calls `f` with each two samples that follow each other.
+fn pairs(w: &Window<'_>, mut f: impl FnMut(&Sample<'_>, &Sample<'_>)) {
+    let (mut i, mut j) = (0, 0);
+    let mut before: Option<Sample<'_>> = None;
+    while i < w.ts.len() || j < w.hist_ts.len() {
+        let float_next = j >= w.hist_ts.len() || (i < w.ts.len() && w.ts[i] < w.hist_ts[j]);
+        let now = if float_next {
+            i += 1;
+            Sample::Float(w.vs[i - 1])
+        } else {
+            j += 1;
+            Sample::Histogram(&w.hists[j - 1])
+        };
+        if let Some(before) = &before {
+            f(before, &now);
+        }
+        before = Some(now);
+    }
+}
+
+fn resets(w: &Window<'_>) -> f64 {
+    if w.hist_ts.is_empty() {
+        return w.vs.windows(2).filter(|p| p[1] < p[0]).count() as f64;
+    }
+    let mut count = 0.0;
+    pairs(w, |before, now| {
+        let reset = match (before, now) {
+            (Sample::Float(b), Sample::Float(n)) => n < b,
+            (Sample::Histogram(b), Sample::Histogram(n)) => n.is_reset_after(b),
+            _ => true,
+        };
+        count += f64::from(u8::from(reset));
+    });
+    count
+}
+
+fn changes(w: &Window<'_>) -> f64 {
+    let changed = |b: f64, n: f64| n != b && !(n.is_nan() && b.is_nan());
+    if w.hist_ts.is_empty() {
+        return w.vs.windows(2).filter(|p| changed(p[0], p[1])).count() as f64;
+    }
+    let mut count = 0.0;
+    pairs(w, |before, now| {
+        let change = match (before, now) {
+            (Sample::Float(b), Sample::Float(n)) => changed(*b, *n),
+            (Sample::Histogram(b), Sample::Histogram(n)) => !n.same_as(b),
+            _ => true,
+        };
+        count += f64::from(u8::from(change));
+    });
+    count
+}
+
+/// Sum or mean of histograms, with what the annotations need to know about their hints and bounds.
+#[derive(Clone, Debug)]
+pub(super) struct HistogramSum {
+    sum: FloatHistogram,
+    compensation: Option<FloatHistogram>,
+    count: f64,
+    /// The running mean instead of the sum, once the sum would overflow.
+    incremental: bool,
+    averaging: bool,
+    reset_seen: bool,
+    not_reset_seen: bool,
+    pub bounds_reconciled: bool,
+}
+
+impl HistogramSum {
+    pub fn new(first: &FloatHistogram, averaging: bool) -> Self {
+        let mut s = HistogramSum {
+            sum: first.clone(),
+            compensation: None,
+            count: 1.0,
+            incremental: false,
+            averaging,
+            reset_seen: false,
+            not_reset_seen: false,
+            bounds_reconciled: false,
+        };
+        s.track(first);
+        s
+    }
+
+    fn track(&mut self, h: &FloatHistogram) {
+        self.reset_seen |= h.counter_reset_hint == CounterResetHint::Reset;
+        self.not_reset_seen |= h.counter_reset_hint == CounterResetHint::NotReset;
+    }
+
+    pub fn reset_collision(&self) -> bool {
+        self.reset_seen && self.not_reset_seen
+    }
+
+    pub fn add(&mut self, h: &FloatHistogram) -> std::result::Result<(), SchemaMismatch> {
+        self.track(h);
+        self.count += 1.0;
+        if !self.averaging {
+            let done = self.sum.add_compensated(h, &mut self.compensation)?;
+            self.bounds_reconciled |= done.bounds_reconciled;
+            return Ok(());
+        }
+        if !self.incremental {
+            let (mut sum, mut compensation) = (self.sum.clone(), self.compensation.clone());
+            let done = sum.add_compensated(h, &mut compensation)?;
+            self.bounds_reconciled |= done.bounds_reconciled;
+            if !sum.has_overflow() {
+                (self.sum, self.compensation) = (sum, compensation);
+                return Ok(());
+            }
+            self.incremental = true;
+            self.sum.divide(self.count - 1.0);
+            if let Some(c) = &mut self.compensation {
+                c.divide(self.count - 1.0);
+            }
+        }
+        let q = (self.count - 1.0) / self.count;
+        if let Some(c) = &mut self.compensation {
+            c.scale(q);
+        }
+        let mut part = h.clone();
+        part.divide(self.count);
+        self.sum.scale(q);
+        let done = self.sum.add_compensated(&part, &mut self.compensation)?;
+        self.bounds_reconciled |= done.bounds_reconciled;
+        Ok(())
+    }
+
+    /// Takes over what another accumulator of the same kind has.
+    pub fn merge(&mut self, other: HistogramSum) -> std::result::Result<(), SchemaMismatch> {
+        self.reset_seen |= other.reset_seen;
+        self.not_reset_seen |= other.not_reset_seen;
+        self.bounds_reconciled |= other.bounds_reconciled;
+        let count = self.count + other.count;
+        if !self.incremental && !other.incremental {
+            let sum = HistogramSum { averaging: false, ..other }.finish();
+            let done = self.sum.add_compensated(&sum, &mut self.compensation)?;
+            self.bounds_reconciled |= done.bounds_reconciled;
+            self.count = count;
+            return Ok(());
+        }
+        // A weighted mean of the two means.
+        let (own_weight, other_weight) = (self.count / count, other.count / count);
+        let mut mean = self.clone().finish();
+        mean.scale(own_weight);
+        let mut part = other.finish();
+        part.scale(other_weight);
+        let done = mean.add(&part)?;
+        self.bounds_reconciled |= done.bounds_reconciled;
+        (self.sum, self.compensation) = (mean, None);
+        self.count = count;
+        self.incremental = true;
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> FloatHistogram {
+        if self.averaging && !self.incremental {
+            self.sum.divide(self.count);
+            if let Some(c) = &mut self.compensation {
+                c.divide(self.count);
+            }
+        }
+        if let Some(mut c) = self.compensation {
+            c.counter_reset_hint = self.sum.counter_reset_hint;
+            // The compensation has the sum's own layout, so this cannot fail.
+            let _ = self.sum.add(&c);
+        }
+        self.sum
+    }
+}
+
+fn sum_histograms(job: &RangeJob<'_, '_>, w: &Window<'_>, averaging: bool) -> Point {
+    let mut sum = HistogramSum::new(&w.hists[0], averaging);
+    for h in &w.hists[1..] {
+        if sum.add(h).is_err() {
+            job.ctx.notes.mixed_schemas(job.metric(), job.pos);
+            return Point::None;
+        }
+    }
+    if sum.reset_collision() {
+        job.ctx.notes.reset_collision("aggregation", job.pos);
+    }
+    if sum.bounds_reconciled {
+        job.ctx.notes.bounds_reconciled("aggregation", job.pos);
+    }
+    Point::histogram(sum.finish())
+}
+
+/// Refuses a label name that cannot be one.
+pub(super) fn checked_label_name<'a>(name: &'a str, function: &str, role: &str) -> Result<&'a str> {
+    if labels::is_valid_name(name) {
+        Ok(name)
+    } else {
+        fail(format!("invalid {role} label name in {function}(): {name}"))
+    }
+}

@@ -1,0 +1,355 @@
+//! Quantiles of plain numbers, of classic histograms and of native ones, and the inverse.
+//!
+//! Source: Prometheus, `promql/quantile.go`.
+
+use super::notes::Notes;
+use crate::model::{Bucket, FloatHistogram};
+use crate::promql::ast::Pos;
+
+/// The quantile of numbers, which are sorted by it; NaN sorts first.
+pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
+    if values.is_empty() || q.is_nan() {
+        return f64::NAN;
+    }
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    let n = values.len() as f64;
+    let rank = q * (n - 1.0);
+    let lower = rank.floor().max(0.0) as usize;
+    let upper = (lower + 1).min(values.len() - 1);
+    let weight = rank - rank.floor();
+    let order = |a: &f64, b: &f64| b.is_nan().cmp(&a.is_nan()).then_with(|| a.total_cmp(b));
+    let (_, at, above) = values.select_nth_unstable_by(lower, order);
+    let low = *at;
+    let high =
+        if upper == lower { low } else { above.iter().copied().min_by(|a, b| order(a, b)).unwrap_or(low) };
+    low * (1.0 - weight) + high * weight
+}
+
+/// A bucket of a classic histogram: how many observations are at most `upper`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Classic {
+    pub upper: f64,
+    pub count: f64,
+}
+
+/// Counts that shrink towards higher buckets were lifted: by how much, and between which bounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Lifted {
+    pub min_bucket: f64,
+    pub max_bucket: f64,
+    pub max_diff: f64,
+}
+
+/// Relative differences up to this are rounding, not decreases.
+const SMALL_DELTA: f64 = 1e-12;
+
+/// The quantile of a classic histogram.
+pub(super) fn classic_quantile(q: f64, buckets: &mut Vec<Classic>) -> (f64, Option<Lifted>) {
+    if q.is_nan() {
+        return (f64::NAN, None);
+    }
+    if q < 0.0 {
+        return (f64::NEG_INFINITY, None);
+    }
+    if q > 1.0 {
+        return (f64::INFINITY, None);
+    }
+    let Some(lifted) = prepare(buckets) else { return (f64::NAN, None) };
+    let last = buckets.len() - 1;
+    if buckets.len() < 2 || buckets[last].count == 0.0 || buckets[last].count.is_nan() {
+        return (f64::NAN, None);
+    }
+    let mut rank = q * buckets[last].count;
+    let at = buckets[..last].partition_point(|b| b.count < rank);
+    if at == last {
+        return (buckets[last - 1].upper, lifted);
+    }
+    if at == 0 && buckets[0].upper <= 0.0 {
+        return (buckets[0].upper, lifted);
+    }
+    let (mut lower, mut count) = (0.0, buckets[at].count);
+    if at > 0 {
+        lower = buckets[at - 1].upper;
+        count -= buckets[at - 1].count;
+        rank -= buckets[at - 1].count;
+    }
+    (lower + (buckets[at].upper - lower) * (rank / count), lifted)
+}
+
+/// Sorts, unites equal bounds and makes the counts monotonic; `None` without a bucket up to +Inf.
+fn prepare(buckets: &mut Vec<Classic>) -> Option<Option<Lifted>> {
+    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
+    if buckets.last().is_none_or(|b| b.upper != f64::INFINITY) {
+        return None;
+    }
+    buckets.dedup_by(|b, a| {
+        let same = a.upper == b.upper;
+        if same {
+            a.count += b.count;
+        }
+        same
+    });
+    let mut lifted: Option<Lifted> = None;
+    let mut before = buckets[0].count;
+    for b in buckets.iter_mut().skip(1) {
+        let now = b.count;
+        if now == before {
+            continue;
+        }
+        if nearly_equal(before, now) {
+            b.count = before;
+            continue;
+        }
+        if now < before {
+            b.count = before;
+            let l = lifted.get_or_insert(Lifted { min_bucket: b.upper, max_bucket: b.upper, max_diff: 0.0 });
+            l.max_bucket = b.upper;
+            l.max_diff = l.max_diff.max(before - now);
+            continue;
+        }
+        before = now;
+    }
+    Some(lifted)
+}
+
+fn nearly_equal(a: f64, b: f64) -> bool {
+    let (sum, diff) = (a.abs() + b.abs(), (a - b).abs());
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        return diff < SMALL_DELTA * f64::MIN_POSITIVE;
+    }
+    diff / sum.min(f64::MAX) < SMALL_DELTA
+}
+
+/// The share of a classic histogram's observations between two bounds.
+pub(super) fn classic_fraction(lower: f64, upper: f64, buckets: &mut Vec<Classic>) -> f64 {
+    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
+    if buckets.last().is_none_or(|b| b.upper != f64::INFINITY) {
+        return f64::NAN;
+    }
+    let _ = prepare(buckets);
+    let count = buckets[buckets.len() - 1].count;
+    if count == 0.0 || lower.is_nan() || upper.is_nan() || count.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let (mut lower_rank, mut upper_rank) = (None, None);
+    let mut below = 0.0;
+    let mut bound = if buckets[0].upper > 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    for b in buckets.iter() {
+        let within = |v: f64| {
+            if bound == f64::NEG_INFINITY {
+                b.count
+            } else if b.upper == f64::INFINITY {
+                below
+            } else {
+                below + (b.count - below) * (v - bound) / (b.upper - bound)
+            }
+        };
+        for (rank, v) in [(&mut lower_rank, lower), (&mut upper_rank, upper)] {
+            if rank.is_none() {
+                if bound >= v {
+                    *rank = Some(below);
+                } else if b.upper > v {
+                    *rank = Some(within(v));
+                }
+            }
+        }
+        below = b.count;
+        bound = b.upper;
+    }
+    let lower_rank = lower_rank.map_or(count, |r: f64| r.min(count));
+    let upper_rank = upper_rank.map_or(count, |r: f64| r.min(count));
+    (upper_rank - lower_rank) / count
+}
+
+/// The bounds of a bucket as interpolation sees them: one-sided histograms end at zero.
+fn effective(h: &FloatHistogram, b: &Bucket) -> Bucket {
+    let mut b = *b;
+    if h.has_custom_buckets() {
+        if b.lower == f64::NEG_INFINITY && b.upper > 0.0 {
+            b.lower = 0.0;
+        }
+    } else if b.lower < 0.0 && b.upper > 0.0 {
+        if h.negative_buckets.is_empty() && !h.positive_buckets.is_empty() {
+            b.lower = 0.0;
+        } else if h.positive_buckets.is_empty() && !h.negative_buckets.is_empty() {
+            b.upper = 0.0;
+        }
+    }
+    b
+}
+
+/// The quantile of a native histogram: exponential between exponential bounds, else linear.
+pub(super) fn native_quantile(q: f64, h: &FloatHistogram, name: &str, notes: &Notes, pos: &Pos) -> f64 {
+    if q < 0.0 {
+        return f64::NEG_INFINITY;
+    }
+    if q > 1.0 {
+        return f64::INFINITY;
+    }
+    if h.count == 0.0 || q.is_nan() {
+        return f64::NAN;
+    }
+    // Observations of NaN are in the count and in no bucket: then only counting from below is right.
+    let from_below = h.sum.is_nan() || q < 0.5;
+    let mut all = h.all_buckets();
+    if !from_below {
+        all.reverse();
+    }
+    let mut rank = if from_below { q * h.count } else { (1.0 - q) * h.count };
+    let mut count = 0.0;
+    let mut bucket =
+        Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0 };
+    for b in all.iter().filter(|b| b.count != 0.0) {
+        bucket = *b;
+        count += b.count;
+        if count >= rank {
+            break;
+        }
+    }
+    let b = effective(h, &bucket);
+    if h.has_custom_buckets() {
+        if b.lower == f64::NEG_INFINITY {
+            return b.upper;
+        }
+        if b.upper == f64::INFINITY {
+            return b.lower;
+        }
+    }
+    if count > h.count {
+        count = h.count;
+    } else if count < rank {
+        if h.sum.is_nan() {
+            notes.quantile_is_nan(name, pos);
+            return f64::NAN;
+        }
+        return b.upper;
+    }
+    if h.sum.is_nan() {
+        let observed: f64 = all.iter().map(|b| b.count).sum();
+        if observed < h.count {
+            notes.quantile_is_skewed(name, pos);
+        }
+    }
+    if from_below {
+        rank -= count - b.count;
+    } else {
+        rank = count - rank;
+    }
+    let fraction = rank / b.count;
+    if h.has_custom_buckets() || (b.lower <= 0.0 && b.upper >= 0.0) {
+        return b.lower + (b.upper - b.lower) * fraction;
+    }
+    let (lower, upper) = (b.lower.abs().log2(), b.upper.abs().log2());
+    if b.lower > 0.0 {
+        (lower + (upper - lower) * fraction).exp2()
+    } else {
+        -(upper + (lower - upper) * (1.0 - fraction)).exp2()
+    }
+}
+
+/// The share of a native histogram's observations between two bounds.
+pub(super) fn native_fraction(
+    lower: f64,
+    upper: f64,
+    h: &FloatHistogram,
+    name: &str,
+    notes: &Notes,
+    pos: &Pos,
+) -> f64 {
+    if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    let all = h.all_buckets();
+    let mut count = h.count;
+    if h.sum.is_nan() {
+        let observed: f64 = all.iter().map(|b| b.count).sum();
+        if observed < h.count {
+            notes.fraction_excludes_nans(name, pos);
+        }
+        count = observed;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    let (mut lower_rank, mut upper_rank) = (None, None);
+    let mut below = 0.0;
+    for b in &all {
+        let b = effective(h, b);
+        let linear = h.has_custom_buckets() || (b.lower <= 0.0 && b.upper >= 0.0);
+        let within = |v: f64| {
+            if b.lower == f64::NEG_INFINITY {
+                return below + b.count;
+            }
+            if b.upper == f64::INFINITY {
+                return below;
+            }
+            if linear {
+                return below + b.count * (v - b.lower) / (b.upper - b.lower);
+            }
+            let (l, u, v2) = (b.lower.abs().log2(), b.upper.abs().log2(), v.abs().log2());
+            let share = if v > 0.0 { (v2 - l) / (u - l) } else { 1.0 - (v2 - u) / (l - u) };
+            below + b.count * share
+        };
+        for (rank, v) in [(&mut lower_rank, lower), (&mut upper_rank, upper)] {
+            if rank.is_none() {
+                if b.lower >= v {
+                    *rank = Some(below);
+                } else if b.upper > v {
+                    *rank = Some(within(v));
+                }
+            }
+        }
+        if lower_rank.is_some() && upper_rank.is_some() {
+            break;
+        }
+        below += b.count;
+    }
+    let lower_rank = lower_rank.map_or(count, |r: f64| r.min(count));
+    let upper_rank = upper_rank.map_or(count, |r: f64| r.min(count));
+    (upper_rank - lower_rank) / h.count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_numbers() {
+        let check = |q: f64, values: &[f64], expected: f64| {
+            let got = quantile(q, &mut values.to_vec());
+            assert!(got == expected || (got.is_nan() && expected.is_nan()), "{q} of {values:?}: {got}");
+        };
+        check(0.5, &[3.0, 1.0, 2.0], 2.0);
+        check(0.75, &[0.0, 1.0, 2.0, 3.0, 4.0], 3.0);
+        check(0.5, &[1.0, 2.0], 1.5);
+        check(1.0, &[1.0, f64::NAN], 1.0);
+        check(0.0, &[1.0, f64::NAN], f64::NAN);
+        check(-0.1, &[1.0], f64::NEG_INFINITY);
+        check(1.1, &[1.0], f64::INFINITY);
+        check(0.5, &[], f64::NAN);
+    }
+
+    #[test]
+    fn classic_histograms() {
+        let buckets =
+            |pairs: &[(f64, f64)]| pairs.iter().map(|&(upper, count)| Classic { upper, count }).collect();
+        let inf = f64::INFINITY;
+        let mut b: Vec<Classic> = buckets(&[(0.1, 1.0), (0.2, 3.0), (inf, 4.0)]);
+        assert_eq!(classic_quantile(0.5, &mut b), (0.1 + 0.1 * 0.5, None));
+        assert_eq!(classic_quantile(1.0, &mut b).0, 0.2);
+        let mut b: Vec<Classic> = buckets(&[(1.0, 5.0), (2.0, 3.0), (inf, 10.0)]);
+        assert_eq!(
+            classic_quantile(0.5, &mut b).1,
+            Some(Lifted { min_bucket: 2.0, max_bucket: 2.0, max_diff: 2.0 })
+        );
+        assert!(classic_quantile(0.5, &mut buckets(&[(1.0, 5.0)])).0.is_nan());
+    }
+}

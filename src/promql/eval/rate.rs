@@ -1,0 +1,242 @@
+//! `rate`, `increase`, `delta` with extrapolation, `irate`, `idelta`.
+//!
+//! Source: Prometheus, `promql/functions.go` (`extrapolatedRate`, `histogramRate`, `instantValue`).
+
+use std::sync::Arc;
+
+use super::columns::{Columns, FLOAT, Point};
+use super::extended;
+use super::window::{RangeJob, Window};
+use crate::model::{CounterResetHint, FloatHistogram};
+use crate::promql::ast::RangeMode;
+use crate::storage::Samples;
+
+/// Fills a row with the growth within each window, extrapolated to the whole of it.
+pub(super) fn extrapolated(
+    job: &RangeJob<'_, '_>,
+    samples: &Samples,
+    out: &mut Columns,
+    row: usize,
+    counter: bool,
+    per_second: bool,
+) -> u64 {
+    if job.spec.mode != RangeMode::Plain {
+        return job.each(samples, out, row, |_, w| extended::rate(job, w, counter, per_second));
+    }
+    if samples.hist_ts.is_empty() {
+        return floats(job, samples, out, row, counter, per_second);
+    }
+    job.each(samples, out, row, |_, w| {
+        if !w.ts.is_empty() && !w.hist_ts.is_empty() {
+            job.ctx.notes.mixed_floats_histograms(job.metric(), job.pos);
+            return Point::None;
+        }
+        if w.hist_ts.is_empty() {
+            return growth(w.ts, w.vs, w, job.spec.range, counter, counter, per_second)
+                .map_or(Point::None, Point::Float);
+        }
+        if w.hists.len() < 2 {
+            return Point::None;
+        }
+        let Some(mut growth) = histogram_growth(job, w.hists, counter) else { return Point::None };
+        let first = w.hists[0].count;
+        let to_zero = (growth.count > 0.0 && first >= 0.0).then(|| first / growth.count);
+        growth.scale(factor(w.hist_ts, w, job.spec.range, counter, to_zero, per_second));
+        Point::histogram(growth)
+    })
+}
+
+/// A series of floats only: resets are looked for once, not once per window.
+fn floats(
+    job: &RangeJob<'_, '_>,
+    samples: &Samples,
+    out: &mut Columns,
+    row: usize,
+    counter: bool,
+    per_second: bool,
+) -> u64 {
+    let resets = counter && samples.vs.windows(2).any(|p| p[1] < p[0]);
+    let range = job.spec.range;
+    let span = out.span(row);
+    let (kinds, values) = (&mut out.kinds[span.clone()], &mut out.values[span]);
+    job.spec.slide(samples, job.grid, |step, w| {
+        if let Some(v) = growth(w.ts, w.vs, w, range, counter, resets, per_second) {
+            kinds[step] = FLOAT;
+            values[step] = v;
+        }
+    })
+}
+
+/// The extrapolated growth of floats; `resets` tells whether to look for resets at all.
+#[inline]
+fn growth(
+    ts: &[i64],
+    vs: &[f64],
+    w: &Window<'_>,
+    range: i64,
+    counter: bool,
+    resets: bool,
+    per_second: bool,
+) -> Option<f64> {
+    let last = vs.len().checked_sub(1).filter(|l| *l > 0)?;
+    let mut growth = vs[last] - vs[0];
+    if resets {
+        for pair in vs.windows(2) {
+            if pair[1] < pair[0] {
+                growth += pair[0];
+            }
+        }
+    }
+    let to_zero = (growth > 0.0 && vs[0] >= 0.0).then(|| vs[0] / growth);
+    Some(growth * factor(ts, w, range, counter, to_zero, per_second))
+}
+
+/// By how much the growth between the first and the last sample is multiplied.
+///
+/// Up to the window's edge if that is less than 1.1 mean distances between samples away, else half such a distance;
+/// a counter is not extrapolated below zero (`to_zero`: its first value as a multiple of the growth).
+#[inline]
+fn factor(
+    ts: &[i64],
+    w: &Window<'_>,
+    range: i64,
+    counter: bool,
+    to_zero: Option<f64>,
+    per_second: bool,
+) -> f64 {
+    let (first, last) = (ts[0], ts[ts.len() - 1]);
+    let mut to_start = (first - w.start) as f64 / 1000.0;
+    let mut to_end = (w.end - last) as f64 / 1000.0;
+    let sampled = (last - first) as f64 / 1000.0;
+    let mean_distance = sampled / (ts.len() - 1) as f64;
+    let threshold = mean_distance * 1.1;
+    if to_start >= threshold {
+        to_start = mean_distance / 2.0;
+    }
+    if counter && let Some(zero) = to_zero {
+        let to_zero = sampled * zero;
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = mean_distance / 2.0;
+    }
+    let mut factor = (sampled + to_start + to_end) / sampled;
+    if per_second {
+        factor /= range as f64 / 1000.0;
+    }
+    factor
+}
+
+/// The growth from the first to the last histogram, resets taken into account; nothing if they do not fit together.
+fn histogram_growth(
+    job: &RangeJob<'_, '_>,
+    hists: &[Arc<FloatHistogram>],
+    counter: bool,
+) -> Option<FloatHistogram> {
+    let notes = &job.ctx.notes;
+    let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    let (first, last) = (&hists[0], &hists[hists.len() - 1]);
+    if counter && hists.iter().any(|h| is_gauge(h)) {
+        notes.not_a_counter(job.metric(), job.pos);
+    }
+    // What was before a reset does not matter, nor does its layout.
+    let mut before: Arc<FloatHistogram> = Arc::clone(first);
+    if counter && hists[1].is_reset_after(first) {
+        before = Arc::new(FloatHistogram {
+            schema: hists[1].schema,
+            custom_values: hists[1].custom_values.clone(),
+            ..FloatHistogram::default()
+        });
+    }
+    let custom = before.has_custom_buckets();
+    let middle = if counter { &hists[1..hists.len() - 1] } else { &[] };
+    if last.has_custom_buckets() != custom || middle.iter().any(|h| h.has_custom_buckets() != custom) {
+        notes.mixed_schemas(job.metric(), job.pos);
+        return None;
+    }
+    let coarsest = middle.iter().map(|h| h.schema).fold(last.schema.min(before.schema), i32::min);
+    let mut growth = (**last).clone();
+    growth.reduce_resolution(coarsest);
+    let done = growth.subtract(&before).ok()?;
+    if done.bounds_reconciled {
+        notes.bounds_reconciled("subtraction", job.pos);
+    }
+    if counter {
+        for h in &hists[1..] {
+            if h.is_reset_after(&before) {
+                let done = growth.add(&before).ok()?;
+                if done.bounds_reconciled {
+                    notes.bounds_reconciled("addition", job.pos);
+                }
+            }
+            before = Arc::clone(h);
+        }
+    } else if !is_gauge(first) || !is_gauge(last) {
+        notes.not_a_gauge(job.metric(), job.pos);
+    }
+    growth.counter_reset_hint = CounterResetHint::Gauge;
+    growth.compact();
+    Some(growth)
+}
+
+/// `irate` and `idelta`: from the last two samples.
+pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> Point {
+    let notes = &job.ctx.notes;
+    // The last two of each kind, newest first; of those the two newest.
+    let floats = w.ts.iter().zip(w.vs).rev().take(2).map(|(t, v)| (*t, Point::Float(*v)));
+    let hists = w.hist_ts.iter().zip(w.hists).rev().take(2).map(|(t, h)| (*t, Point::Histogram(h.clone())));
+    let mut newest: Vec<(i64, Point)> = floats.chain(hists).collect();
+    newest.sort_by_key(|(t, _)| std::cmp::Reverse(*t));
+    let [(t1, now), (t0, before), ..] = &newest[..] else { return Point::None };
+    let seconds = (t1 - t0) as f64 / 1000.0;
+    if t0 == t1 {
+        return Point::None;
+    }
+    match (now, before) {
+        (Point::Float(now), Point::Float(before)) => {
+            let growth = if counter && now < before { *now } else { now - before };
+            Point::Float(if counter { growth / seconds } else { growth })
+        }
+        (Point::Histogram(now), Point::Histogram(before)) => {
+            let gauges = [now, before].map(|h| h.counter_reset_hint == CounterResetHint::Gauge);
+            if counter && gauges.contains(&true) {
+                notes.not_a_counter(job.metric(), job.pos);
+            }
+            if !counter && gauges.contains(&false) {
+                notes.not_a_gauge(job.metric(), job.pos);
+            }
+            let mut growth = (**now).clone();
+            if !counter || !now.is_reset_after(before) {
+                match growth.subtract(before) {
+                    Ok(done) if done.bounds_reconciled => notes.bounds_reconciled("subtraction", job.pos),
+                    Ok(_) => {}
+                    Err(_) => {
+                        notes.mixed_schemas(job.metric(), job.pos);
+                        return Point::None;
+                    }
+                }
+            }
+            growth.counter_reset_hint = CounterResetHint::Gauge;
+            growth.compact();
+            if counter {
+                growth.divide(seconds);
+            }
+            Point::histogram(growth)
+        }
+        _ => {
+            notes.mixed_floats_histograms(job.metric(), job.pos);
+            Point::None
+        }
+    }
+}
+
+/// `rate` and `increase` of something whose name is not that of a counter get an info.
+pub(super) fn note_unlikely_counter(job: &RangeJob<'_, '_>, kinds: &[u8]) {
+    let name = job.metric();
+    let usual = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
+    if !name.is_empty() && !usual && kinds.contains(&FLOAT) {
+        job.ctx.notes.maybe_not_a_counter(name, job.pos);
+    }
+}

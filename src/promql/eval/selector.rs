@@ -1,0 +1,167 @@
+//! Instant vector selectors: the newest sample of each series at each step, as far as the lookback reaches.
+
+use std::sync::atomic::Ordering;
+
+use super::columns::{Columns, FLOAT, Point};
+use super::context::{Context, Grid, Result};
+use super::rows::{Duplicates, Rows};
+use super::{extended, window};
+use crate::model::{METRIC_NAME, MatchOp, Matcher, is_stale_marker};
+use crate::promql::ast::{At, Pos, RangeMode, TimeShift, VectorSelector};
+use crate::storage::{Samples, SeriesSnapshot};
+
+/// What a selector puts into a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    Value,
+    /// The sample's own time in milliseconds, as a float.
+    Time,
+}
+
+impl Context<'_> {
+    /// Offset (ms) and pinned time of a selector or subquery.
+    pub fn shift(&self, shift: &TimeShift) -> Result<(i64, Option<i64>)> {
+        let at = shift.at.map(|at| match at {
+            At::Time(t) => t,
+            At::Start => self.query_start,
+            At::End => self.query_end,
+        });
+        Ok((self.offset(shift.offset.as_ref())?, at))
+    }
+
+    /// The series that the matchers select within `(from, to]`.
+    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64) -> Vec<SeriesSnapshot> {
+        let series = self.reader.select(matchers, after.saturating_add(1), to);
+        self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
+        series
+    }
+
+    pub fn vector_selector(&self, v: &VectorSelector, pos: &Pos, grid: Grid) -> Result<Columns> {
+        let (offset, at) = self.shift(&v.shift)?;
+        let once = at.map_or(grid, Grid::at);
+        let columns = match v.mode {
+            RangeMode::Smoothed => extended::smoothed_selector(self, v, pos, once.shifted(-offset))?,
+            _ => {
+                let rows = self.plain_rows(v, once.shifted(-offset), Take::Value);
+                self.materialise(rows, once)?
+            }
+        };
+        self.check_slots(columns.rows(), grid.len)?;
+        Ok(if at.is_some() { columns.broadcast(grid.len) } else { columns })
+    }
+
+    /// The recipe of a selector that is not pinned to a time.
+    pub fn selector_rows<'e>(&'e self, v: &'e VectorSelector, grid: Grid) -> Result<Option<Rows<'e>>> {
+        let (offset, at) = self.shift(&v.shift)?;
+        if v.mode == RangeMode::Smoothed || (at.is_some() && grid.len > 1) {
+            return Ok(None);
+        }
+        let grid = at.map_or(grid, |t| Grid { start: t, ..grid });
+        Ok(Some(self.plain_rows(v, grid.shifted(-offset), Take::Value)))
+    }
+
+    /// Rows of what is newest at each of `times`.
+    pub fn plain_rows<'e>(&'e self, v: &VectorSelector, times: Grid, take: Take) -> Rows<'e> {
+        let series = self.select(&v.matchers, times.start.saturating_sub(self.lookback), times.end());
+        self.latest_rows(series, times, take, self.stats_only(v))
+    }
+
+    pub fn latest_rows<'e>(
+        &'e self,
+        series: Vec<SeriesSnapshot>,
+        times: Grid,
+        take: Take,
+        stats_only: bool,
+    ) -> Rows<'e> {
+        let lookback = self.lookback;
+        let from = times.start.saturating_sub(lookback).saturating_add(1);
+        let count = series.len();
+        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
+            let mut samples = Samples::default();
+            for s in &series[range] {
+                samples.clear();
+                s.read(from, times.end(), &mut samples);
+                if samples.is_empty() {
+                    continue;
+                }
+                if stats_only {
+                    window::strip(&mut samples);
+                }
+                let row = out.push_row(s.labels().clone(), false);
+                let found = latest(&samples, times, lookback, take, out, row);
+                if found == 0 {
+                    out.pop_row();
+                }
+                self.samples.read(found);
+            }
+            Ok(())
+        });
+        Rows { count, fill, cost: times.len, duplicates: Duplicates::Impossible }
+    }
+}
+
+/// Whether all series that these matchers select have the same metric name.
+pub(super) fn has_one_name(matchers: &[Matcher]) -> bool {
+    matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty())
+}
+
+/// Fills a row with the newest sample at each time, and answers how many slots that made.
+fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut Columns, row: usize) -> u64 {
+    let span = out.span(row);
+    let mut found = 0;
+    if samples.hist_ts.is_empty() {
+        let (ts, vs) = (&samples.ts[..], &samples.vs[..]);
+        let kinds = &mut out.kinds[span.clone()];
+        let values = &mut out.values[span];
+        let mut next = 0;
+        for (i, (kind, value)) in kinds.iter_mut().zip(values).enumerate() {
+            let t = times.time(i);
+            while next < ts.len() && ts[next] <= t {
+                next += 1;
+            }
+            let Some(last) = next.checked_sub(1) else { continue };
+            if ts[last] > t.saturating_sub(lookback) && !is_stale_marker(vs[last]) {
+                *kind = FLOAT;
+                *value = if take == Take::Time { ts[last] as f64 } else { vs[last] };
+                found += 1;
+            }
+        }
+        return found;
+    }
+    let (mut floats, mut hists) = (0, 0);
+    for (i, slot) in span.enumerate() {
+        let t = times.time(i);
+        while floats < samples.ts.len() && samples.ts[floats] <= t {
+            floats += 1;
+        }
+        while hists < samples.hist_ts.len() && samples.hist_ts[hists] <= t {
+            hists += 1;
+        }
+        let float = floats.checked_sub(1).map(|i| (samples.ts[i], samples.vs[i]));
+        let hist = hists.checked_sub(1).map(|i| (samples.hist_ts[i], &samples.hists[i]));
+        let after = t.saturating_sub(lookback);
+        match (float, hist) {
+            (f, Some((th, h))) if f.is_none_or(|(tf, _)| tf < th) => {
+                if th > after && !h.is_stale_marker() {
+                    match take {
+                        Take::Value => out.set(slot, Point::Histogram(h.clone())),
+                        Take::Time => {
+                            // Marked as a histogram's time, for `info` refuses those.
+                            out.set(slot, Point::Histogram(h.clone()));
+                            out.values[slot] = th as f64;
+                        }
+                    }
+                    found += h.size_in_samples();
+                }
+            }
+            (Some((tf, v)), _) => {
+                if tf > after && !is_stale_marker(v) {
+                    out.set(slot, Point::Float(if take == Take::Time { tf as f64 } else { v }));
+                    found += 1;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    found
+}

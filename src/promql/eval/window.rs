@@ -1,0 +1,450 @@
+//! Range vectors: windows of samples that slide over each series once.
+
+use std::sync::Arc;
+
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Point};
+use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::over_time::RangeFunction;
+use super::rows::{Duplicates, Rows};
+use super::selector::has_one_name;
+use super::{Out, labels, rate};
+use crate::model::{CounterResetHint, FloatHistogram, Labels, is_stale_marker};
+use crate::promql::MatrixSeries;
+use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, Subquery, ValueType};
+use crate::storage::{Samples, SeriesSnapshot};
+
+/// The samples of one series in one window, and the window's place: `(start, end]`.
+///
+/// With `anchored` and `smoothed` the samples reach beyond the window by the lookback.
+pub(super) struct Window<'a> {
+    pub ts: &'a [i64],
+    pub vs: &'a [f64],
+    pub hist_ts: &'a [i64],
+    pub hists: &'a [Arc<FloatHistogram>],
+    pub start: i64,
+    pub end: i64,
+    /// The evaluation time.
+    pub time: i64,
+}
+
+impl Window<'_> {
+    pub fn is_empty(&self) -> bool {
+        self.ts.is_empty() && self.hist_ts.is_empty()
+    }
+}
+
+/// How windows lie relative to the evaluation times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WindowSpec {
+    pub range: i64,
+    pub offset: i64,
+    /// The time that `@` pins all windows to.
+    pub at: Option<i64>,
+    pub mode: RangeMode,
+    pub lookback: i64,
+}
+
+impl WindowSpec {
+    pub fn bounds(&self, time: i64) -> (i64, i64) {
+        let end = self.at.unwrap_or(time).saturating_sub(self.offset);
+        (end.saturating_sub(self.range), end)
+    }
+
+    /// How far samples are looked for beyond the bounds, to the left and to the right.
+    fn margins(&self) -> (i64, i64) {
+        match self.mode {
+            RangeMode::Plain => (0, 0),
+            RangeMode::Anchored => (self.lookback, 0),
+            RangeMode::Smoothed => (self.lookback, self.lookback),
+        }
+    }
+
+    /// What has to be read for all windows of the grid: `(after, to]`.
+    pub fn reach(&self, grid: Grid) -> (i64, i64) {
+        let (left, right) = self.margins();
+        let (first, _) = self.bounds(grid.start);
+        let (_, last) = self.bounds(grid.end());
+        (first.saturating_sub(left), last.saturating_add(right))
+    }
+
+    /// Calls `f` with the window of each step; both ends only move forward. Answers how many samples all windows had.
+    pub fn slide(&self, samples: &Samples, grid: Grid, mut f: impl FnMut(usize, &Window<'_>)) -> u64 {
+        let (left, right) = self.margins();
+        let (mut flo, mut fhi, mut hlo, mut hhi) = (0, 0, 0, 0);
+        let advance = |ts: &[i64], at: &mut usize, bound: i64| {
+            while *at < ts.len() && ts[*at] <= bound {
+                *at += 1;
+            }
+        };
+        let mut total = 0;
+        for step in 0..grid.len {
+            let time = grid.time(step);
+            let (start, end) = self.bounds(time);
+            let (from, to) = (start.saturating_sub(left), end.saturating_add(right));
+            advance(&samples.ts, &mut flo, from);
+            advance(&samples.ts, &mut fhi, to);
+            advance(&samples.hist_ts, &mut hlo, from);
+            advance(&samples.hist_ts, &mut hhi, to);
+            let window = Window {
+                ts: &samples.ts[flo.min(fhi)..fhi],
+                vs: &samples.vs[flo.min(fhi)..fhi],
+                hist_ts: &samples.hist_ts[hlo.min(hhi)..hhi],
+                hists: &samples.hists[hlo.min(hhi)..hhi],
+                start,
+                end,
+                time,
+            };
+            if !window.is_empty() {
+                total += window.ts.len() as u64;
+                total += window.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+                f(step, &window);
+            }
+        }
+        total
+    }
+}
+
+/// Where the samples of a range vector come from.
+pub(super) enum Source {
+    Storage {
+        series: Vec<SeriesSnapshot>,
+        /// Only counts, sums and resets of histograms matter.
+        stats_only: bool,
+    },
+    /// A subquery's result over its own grid.
+    Table(Columns, Grid),
+}
+
+impl Source {
+    pub fn len(&self) -> usize {
+        match self {
+            Source::Storage { series, .. } => series.len(),
+            Source::Table(columns, _) => columns.rows(),
+        }
+    }
+
+    pub fn labels(&self, i: usize) -> (&Labels, bool) {
+        match self {
+            Source::Storage { series, .. } => (series[i].labels(), false),
+            Source::Table(columns, _) => (&columns.series[i].labels, columns.series[i].drop_name),
+        }
+    }
+
+    /// The samples of one series within `(after, to]`, without staleness markers.
+    pub fn load(&self, i: usize, after: i64, to: i64, out: &mut Samples) {
+        out.clear();
+        match self {
+            Source::Storage { series, stats_only } => {
+                series[i].read(after.saturating_add(1), to, out);
+                drop_stale(out);
+                if *stats_only {
+                    strip(out);
+                }
+            }
+            Source::Table(columns, grid) => {
+                for (step, slot) in columns.span(i).enumerate() {
+                    match columns.kinds[slot] {
+                        ABSENT => {}
+                        FLOAT => {
+                            out.ts.push(grid.time(step));
+                            out.vs.push(columns.values[slot]);
+                        }
+                        HISTOGRAM => {
+                            if let Some(h) = columns.hist(slot) {
+                                out.hist_ts.push(grid.time(step));
+                                out.hists.push(forget_resets(h));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Samples may be missing or repeated in a subquery's result, so what they know about resets no longer holds.
+fn forget_resets(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    match h.counter_reset_hint {
+        CounterResetHint::Reset | CounterResetHint::NotReset => {
+            Arc::new(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..(**h).clone() })
+        }
+        _ => Arc::clone(h),
+    }
+}
+
+fn drop_stale(samples: &mut Samples) {
+    if samples.vs.iter().any(|v| is_stale_marker(*v)) {
+        let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
+        samples.ts.retain(|_| kept.next().unwrap_or(false));
+        samples.vs.retain(|v| !is_stale_marker(*v));
+    }
+    if samples.hists.iter().any(|h| h.is_stale_marker()) {
+        let mut kept = samples.hists.iter().map(|h| !h.is_stale_marker());
+        samples.hist_ts.retain(|_| kept.next().unwrap_or(false));
+        samples.hists.retain(|h| !h.is_stale_marker());
+    }
+}
+
+/// Replaces histograms by their counts and sums, after noting where the buckets show a reset.
+pub(super) fn strip(samples: &mut Samples) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for h in &mut samples.hists {
+        let full = Arc::clone(h);
+        let hint = match (full.counter_reset_hint, &before) {
+            (CounterResetHint::Unknown, Some(b)) if full.is_reset_after(b) => CounterResetHint::Reset,
+            (CounterResetHint::Unknown, Some(_)) => CounterResetHint::NotReset,
+            (hint, _) => hint,
+        };
+        *h = Arc::new(FloatHistogram {
+            counter_reset_hint: hint,
+            schema: full.schema,
+            count: full.count,
+            sum: full.sum,
+            custom_values: full.custom_values.clone(),
+            ..FloatHistogram::default()
+        });
+        before = if full.is_stale_marker() { None } else { Some(full) };
+    }
+}
+
+/// The index of the range vector among a function's arguments.
+pub(super) fn range_argument(call: &Call) -> Option<usize> {
+    call.args
+        .iter()
+        .position(|a| matches!(unwrap_parens(a).kind, ExprKind::Matrix(_) | ExprKind::Subquery(_)))
+}
+
+impl Context<'_> {
+    /// A function of a range vector as a recipe for rows.
+    pub fn range_function_rows<'e>(
+        &'e self,
+        expr: &'e Expr,
+        call: &'e Call,
+        grid: Grid,
+    ) -> Result<Option<Rows<'e>>> {
+        let Some(index) = range_argument(call) else { return Ok(None) };
+        let Some(function) = RangeFunction::of(call.function) else { return Ok(None) };
+        let _ = expr;
+        let argument = unwrap_parens(&call.args[index]);
+        let mut scalars = Vec::new();
+        for (i, a) in call.args.iter().enumerate() {
+            if i != index && super::value_type(a) == ValueType::Scalar {
+                scalars.push(self.scalar(a, grid)?);
+            }
+        }
+        let (source, spec, one_name) = self.range_source(argument, grid)?;
+        match spec.mode {
+            RangeMode::Anchored if !function.works_anchored() => {
+                return fail(format!(
+                    "anchored modifier can only be used with: changes, delta, increase, rate, resets - not with {}",
+                    call.function
+                ));
+            }
+            RangeMode::Smoothed if !function.works_smoothed() => {
+                return fail(format!(
+                    "smoothed modifier can only be used with: delta, increase, rate - not with {}",
+                    call.function
+                ));
+            }
+            _ => {}
+        }
+        let drop_name = !function.keeps_name();
+        let duplicates = match (self.delayed() || !drop_name, one_name) {
+            (true, _) | (_, true) => Duplicates::Impossible,
+            _ => Duplicates::Refuse,
+        };
+        let (after, to) = spec.reach(grid);
+        // A guess: one sample in 15 s.
+        let cost = usize::try_from(to.saturating_sub(after) / 15_000).unwrap_or(usize::MAX);
+        let first = unwrap_parens(&call.args[0]);
+        // Prometheus has lost the place of a subquery by then, and points at the start of the query.
+        let pos = if matches!(first.kind, ExprKind::Subquery(_)) { &(0..0) } else { &first.pos };
+        let count = source.len();
+        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
+            let mut samples = Samples::default();
+            for i in range {
+                source.load(i, after, to, &mut samples);
+                if samples.is_empty() {
+                    continue;
+                }
+                let (labels, dropped) = source.labels(i);
+                let job = RangeJob { ctx: self, pos, labels, spec, grid, scalars: &scalars };
+                let row = out.push_row(labels.clone(), dropped);
+                let read = function.fill(&job, &samples, out, row);
+                self.samples.read(read?);
+                if !out.has_points(row) {
+                    out.pop_row();
+                    continue;
+                }
+                if function.wants_counter() {
+                    rate::note_unlikely_counter(&job, out.row_kinds(row));
+                }
+                if drop_name {
+                    let series = &mut out.series[row];
+                    series.drop_name = true;
+                    if !self.delayed() {
+                        series.labels = super::without_metadata(&series.labels);
+                    }
+                }
+            }
+            Ok(())
+        });
+        Ok(Some(Rows { count, fill, cost: cost.min(1 << 24), duplicates }))
+    }
+
+    /// The samples behind a range vector, how its windows lie, and whether all its series have one name.
+    pub fn range_source(&self, argument: &Expr, grid: Grid) -> Result<(Source, WindowSpec, bool)> {
+        match &argument.kind {
+            ExprKind::Matrix(m) => {
+                let spec = self.window_spec(m)?;
+                let (after, to) = spec.reach(grid);
+                let series = self.select(&m.vector.matchers, after, to);
+                let stats_only = self.stats_only(&m.vector);
+                Ok((Source::Storage { series, stats_only }, spec, has_one_name(&m.vector.matchers)))
+            }
+            ExprKind::Subquery(s) => {
+                let (columns, inner, spec) = self.subquery(s, grid)?;
+                Ok((Source::Table(columns, inner), spec, false))
+            }
+            _ => fail("expected a range vector"),
+        }
+    }
+
+    fn window_spec(&self, m: &MatrixSelector) -> Result<WindowSpec> {
+        let (offset, at) = self.shift(&m.vector.shift)?;
+        let range = self.positive(&m.range)?;
+        Ok(WindowSpec { range, offset, at, mode: m.vector.mode, lookback: self.lookback })
+    }
+
+    /// Evaluates what is inside a subquery over its own grid, which covers all windows that `grid` needs.
+    fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Columns, Grid, WindowSpec)> {
+        let (offset, at) = self.shift(&s.shift)?;
+        let range = self.positive(&s.range)?;
+        let step = match &s.step {
+            Some(d) => self.positive(d)?,
+            None => self.options.default_subquery_step_ms.max(1),
+        };
+        let spec = WindowSpec { range, offset, at, mode: RangeMode::Plain, lookback: self.lookback };
+        let (after, to) = spec.reach(grid);
+        let start = (after.div_euclid(step) + 1).saturating_mul(step);
+        let inner = if start > to {
+            Grid { start, step, len: 0 }
+        } else {
+            let len =
+                usize::try_from(to.saturating_sub(start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
+            self.check_slots(1, len)?;
+            Grid { start, step, len }
+        };
+        if inner.len == 0 {
+            return Ok((Columns::new(0), inner, spec));
+        }
+        let columns = match self.eval(&s.expr, inner)? {
+            Out::Vector(columns) => labels::unite(columns)?,
+            Out::Scalar(values) => {
+                let mut columns = Columns::new(inner.len);
+                columns.push_row(Labels::empty(), false);
+                columns.kinds.fill(FLOAT);
+                columns.values = values;
+                columns
+            }
+            Out::String(_) => return fail("subquery is only allowed on instant vector"),
+        };
+        Ok((columns, inner, spec))
+    }
+
+    /// `absent_over_time`: 1 at the steps at which no series has a sample in its window.
+    pub fn absent_over_time(&self, call: &Call, grid: Grid) -> Result<Columns> {
+        let argument = unwrap_parens(&call.args[0]);
+        let (source, spec, _) = self.range_source(argument, grid)?;
+        if spec.mode != RangeMode::Plain {
+            let (word, list) = match spec.mode {
+                RangeMode::Anchored => ("anchored", "changes, delta, increase, rate, resets"),
+                _ => ("smoothed", "delta, increase, rate"),
+            };
+            return fail(format!(
+                "{word} modifier can only be used with: {list} - not with absent_over_time"
+            ));
+        }
+        let (after, to) = spec.reach(grid);
+        let mut present = vec![false; grid.len];
+        let mut samples = Samples::default();
+        for i in 0..source.len() {
+            if i % 64 == 0 {
+                self.check()?;
+            }
+            source.load(i, after, to, &mut samples);
+            let read = spec.slide(&samples, grid, |step, _| present[step] = true);
+            self.samples.read(read);
+        }
+        Ok(labels::absent(argument, &present))
+    }
+
+    /// The answer to an instant query for a range vector.
+    pub fn instant_matrix(&self, argument: &Expr, ts: i64) -> Result<Vec<MatrixSeries>> {
+        let grid = Grid::at(ts);
+        let (source, spec, _) = self.range_source(argument, grid)?;
+        let (after, to) = spec.reach(grid);
+        let (start, end) = spec.bounds(ts);
+        let mut out = Vec::new();
+        let mut samples = Samples::default();
+        for i in 0..source.len() {
+            if i % 64 == 0 {
+                self.check()?;
+            }
+            source.load(i, after, to, &mut samples);
+            let held = (samples.ts.len() + samples.hist_ts.len()) as u64;
+            self.hold(held)?;
+            self.samples.read(held);
+            let (labels, drop_name) = source.labels(i);
+            let mut series = MatrixSeries {
+                labels: if drop_name { super::without_metadata(labels) } else { labels.clone() },
+                floats: samples.ts.iter().copied().zip(samples.vs.iter().copied()).collect(),
+                histograms: samples.hist_ts.iter().copied().zip(samples.hists.iter().cloned()).collect(),
+            };
+            if spec.mode != RangeMode::Plain {
+                series.floats = super::extended::bounded(&series.floats, start, end, spec.mode);
+                series.histograms.retain(|(t, _)| *t > start && *t <= end);
+            }
+            // A subquery's grid reaches to the window's ends by construction; storage was asked for the window.
+            if !series.floats.is_empty() || !series.histograms.is_empty() {
+                out.push(series);
+            }
+        }
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(out)
+    }
+}
+
+/// One series' turn through a range function.
+pub(super) struct RangeJob<'a, 'c> {
+    pub ctx: &'a Context<'c>,
+    /// Where annotations point.
+    pub pos: &'a Pos,
+    pub labels: &'a Labels,
+    pub spec: WindowSpec,
+    pub grid: Grid,
+    /// The scalar arguments, by step.
+    pub scalars: &'a [Vec<f64>],
+}
+
+impl RangeJob<'_, '_> {
+    pub fn metric(&self) -> &str {
+        self.labels.metric_name()
+    }
+
+    /// Fills a row with what `f` makes of each window.
+    pub fn each(
+        &self,
+        samples: &Samples,
+        out: &mut Columns,
+        row: usize,
+        mut f: impl FnMut(usize, &Window<'_>) -> Point,
+    ) -> u64 {
+        let first = row * out.steps;
+        self.spec.slide(samples, self.grid, |step, window| match f(step, window) {
+            Point::None => {}
+            point => out.set(first + step, point),
+        })
+    }
+}

@@ -1,0 +1,418 @@
+//! Batches of samples on their way into the head.
+//!
+//! A commit takes the locks of all shards that the batch touches, drops what has no room, writes the rest to the WAL,
+//! applies it, and lets go. So the order of the WAL is the order of memory for every series, a replay decides every
+//! sample as it was decided here, and a reader, who holds the locks of all series that he selects at once, sees a batch
+//! whole or not at all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::api::{AppendError, CommitStats, SeriesRef, StorageError};
+use super::db::{Db, SeriesIndex, lock, read, write};
+use super::head::{Refusal, SERIES_MAX, id_of, shard_of};
+use super::wal::FrameBuilder;
+use crate::model::{FloatHistogram, Labels, Timestamp};
+
+/// A frame of the WAL that has become longer is ended and the batch goes on in another.
+const FRAME_BYTES: usize = 32 << 20;
+/// So many histograms, and so many new series, are written in one section at most.
+const SECTION_ITEMS: usize = 4096;
+/// Memory of a batch that was larger is given back.
+const SPARE_SAMPLES: usize = 1 << 16;
+const SPARE_BATCHES: usize = 8;
+
+/// The samples of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    floats: Vec<(SeriesRef, Timestamp, u64)>,
+    histograms: Vec<(SeriesRef, Timestamp, Arc<FloatHistogram>)>,
+    frame: FrameBuilder,
+    /// Frames that are full.
+    frames: Vec<u8>,
+    /// Series whose labels this batch has to log.
+    to_log: Vec<SeriesRef>,
+}
+
+/// Collects a batch of samples.
+#[derive(Debug)]
+pub struct Appender {
+    db: Arc<Db>,
+    batch: Batch,
+    stats: CommitStats,
+    min_valid: Timestamp,
+    max_valid: Timestamp,
+}
+
+impl Appender {
+    pub(super) fn new(db: &Arc<Db>) -> Self {
+        Appender {
+            batch: lock(&db.spare).pop().unwrap_or_default(),
+            stats: CommitStats::default(),
+            min_valid: db.min_valid.load(Ordering::Acquire),
+            max_valid: db.max_valid.load(Ordering::Acquire),
+            db: Arc::clone(db),
+        }
+    }
+
+    /// The series with these labels, made if it is new. The answer is worth keeping: with it,
+    /// [`Appender::append`] takes no lock.
+    ///
+    /// # Errors
+    /// [`AppendError::TooManySeries`].
+    pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
+        if let Some(id) = read(&self.db.index).labels.find(labels) {
+            return Ok(self.db.head.reference(id));
+        }
+        let mut index = write(&self.db.index);
+        if let Some(id) = index.labels.find(labels) {
+            return Ok(self.db.head.reference(id));
+        }
+        let limit = match self.db.options.series_max {
+            0 => SERIES_MAX,
+            n => n.min(SERIES_MAX),
+        };
+        if index.labels.len() >= limit as u64 {
+            self.db.metrics.series_refused.inc();
+            return Err(AppendError::TooManySeries);
+        }
+        let id = index.free_id();
+        index.labels.insert(id, labels);
+        let logged = self.db.wal.is_none();
+        let series = self.db.head.create(id, index.generation_min, logged);
+        if !logged {
+            lock(&self.db.unlogged).insert(series, labels.clone());
+        }
+        self.db.metrics.series.set(index.labels.len());
+        self.stats.series_created += 1;
+        Ok(series)
+    }
+
+    /// Adds a sample to the batch. Whether its series has room for it shows at the commit, which counts what it
+    /// refuses. A sample with the time and value (by bits) of the newest one is ignored.
+    ///
+    /// # Errors
+    /// [`AppendError::UnknownSeries`], [`AppendError::TooOld`] and [`AppendError::TooFarAhead`] show at once; the batch
+    /// goes on.
+    #[inline]
+    pub fn append(&mut self, series: SeriesRef, ts: Timestamp, value: f64) -> Result<(), AppendError> {
+        self.check(series, ts)?;
+        self.batch.floats.push((series, ts, value.to_bits()));
+        Ok(())
+    }
+
+    /// Adds a native histogram to the batch.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn append_histogram(
+        &mut self,
+        series: SeriesRef,
+        ts: Timestamp,
+        value: Arc<FloatHistogram>,
+    ) -> Result<(), AppendError> {
+        self.check(series, ts)?;
+        self.batch.histograms.push((series, ts, value));
+        Ok(())
+    }
+
+    #[inline]
+    fn check(&mut self, series: SeriesRef, ts: Timestamp) -> Result<(), AppendError> {
+        let refusal = if !self.db.head.is_current(series) {
+            AppendError::UnknownSeries
+        } else if ts < self.min_valid {
+            AppendError::TooOld
+        } else if ts > self.max_valid {
+            AppendError::TooFarAhead
+        } else {
+            return Ok(());
+        };
+        self.stats.refuse(series, ts, refusal);
+        Err(refusal)
+    }
+
+    /// How many samples are in the batch.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.batch.floats.len() + self.batch.histograms.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the batch to the WAL and makes it visible. On return it survives a kill of the process.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`] when it cannot be written: nothing of it was taken.
+    pub fn commit(mut self) -> Result<CommitStats, StorageError> {
+        self.db.commit(&mut self.batch, &mut self.stats)?;
+        Ok(self.stats)
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        let batch = &mut self.batch;
+        if batch.floats.capacity() <= SPARE_SAMPLES && batch.frame.len() <= FRAME_BYTES / 32 {
+            batch.clear();
+            let mut spare = lock(&self.db.spare);
+            if spare.len() < SPARE_BATCHES {
+                spare.push(std::mem::take(batch));
+            }
+        }
+    }
+}
+
+impl Batch {
+    fn clear(&mut self) {
+        self.floats.clear();
+        self.histograms.clear();
+        self.frame.clear();
+        self.frames.clear();
+        self.to_log.clear();
+    }
+
+    /// Ends the frame if it is long.
+    fn end_long_frame(&mut self) {
+        if self.frame.len() > FRAME_BYTES {
+            self.end_frame();
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if !self.frame.is_empty() {
+            self.frames.extend_from_slice(self.frame.finish());
+            self.frame.clear();
+        }
+    }
+}
+
+impl SeriesIndex {
+    fn free_id(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+}
+
+impl Db {
+    fn commit(&self, batch: &mut Batch, stats: &mut CommitStats) -> Result<(), StorageError> {
+        let mut shards = 0u64;
+        let floats = batch.floats.iter().map(|s| s.0);
+        for series in floats.chain(batch.histograms.iter().map(|s| s.0)) {
+            shards |= 1 << shard_of(id_of(series));
+        }
+        let mut guards = self.head.lock(shards);
+        // Read under the locks: whoever seals moves it first and takes each lock then.
+        let min_valid = self.min_valid.load(Ordering::Acquire);
+        let mut newest = Timestamp::MIN;
+
+        // What has no room whatever else is in the batch is dropped; the rest goes to the WAL.
+        let logs = self.wal.is_some();
+        let (frame, to_log) = (&mut batch.frame, &mut batch.to_log);
+        let mut long = false;
+        frame.clear();
+        frame.begin_floats();
+        batch.floats.retain(|&(series, ts, bits)| {
+            let slot = guards.shard(id_of(series)).and_then(|s| s.get_mut(id_of(series)));
+            let checked = match slot {
+                Some((slot, _)) if self.head.is_current(series) => {
+                    let checked = if ts < min_valid { Err(None) } else { slot.check(ts, bits).map_err(Some) };
+                    if checked.is_ok() && !slot.logged {
+                        slot.logged = true;
+                        to_log.push(series);
+                    }
+                    checked
+                }
+                _ => {
+                    stats.refuse(series, ts, AppendError::UnknownSeries);
+                    return false;
+                }
+            };
+            match checked {
+                Ok(()) => {
+                    newest = newest.max(ts);
+                    if logs && !long {
+                        frame.float(series, ts, bits);
+                        long = frame.len() > FRAME_BYTES;
+                    }
+                    true
+                }
+                Err(why) => {
+                    note(stats, series, ts, why);
+                    false
+                }
+            }
+        });
+        frame.end_floats();
+        batch.histograms.retain(|(series, ts, h)| {
+            let slot = guards.shard(id_of(*series)).and_then(|s| s.get_mut(id_of(*series)));
+            let Some((slot, _)) = slot.filter(|_| self.head.is_current(*series)) else {
+                stats.refuse(*series, *ts, AppendError::UnknownSeries);
+                return false;
+            };
+            let checked =
+                if *ts < min_valid { Err(None) } else { slot.check_histogram(*ts, h).map_err(Some) };
+            match checked {
+                Ok(()) => {
+                    if !slot.logged {
+                        slot.logged = true;
+                        to_log.push(*series);
+                    }
+                    newest = newest.max(*ts);
+                    true
+                }
+                Err(why) => {
+                    note(stats, *series, *ts, why);
+                    false
+                }
+            }
+        });
+        if long {
+            // So large a batch is rare: its samples are written once more, in several frames.
+            batch.frame.clear();
+            batch.log_floats_in_frames();
+        }
+
+        let position = match self.log(batch, newest) {
+            Ok(position) => position,
+            Err(error) => {
+                for series in &batch.to_log {
+                    if let Some((slot, _)) =
+                        guards.shard(id_of(*series)).and_then(|s| s.get_mut(id_of(*series)))
+                    {
+                        slot.logged = false;
+                    }
+                }
+                self.metrics.wal_write_failures.inc();
+                return Err(StorageError::Write(error.to_string()));
+            }
+        };
+
+        let mut window = (Timestamp::MAX, Timestamp::MIN, 0u64);
+        let mut in_window = |ts: Timestamp| -> Timestamp {
+            if ts < window.0 || ts >= window.1 {
+                if window.2 > 0 {
+                    *lock(&self.windows).entry(window.0).or_default() += window.2;
+                }
+                let start = self.window_start(ts);
+                window = (start, start.saturating_add(self.options.window_ms), 0);
+            }
+            window.2 += 1;
+            window.0
+        };
+        for &(series, ts, bits) in &batch.floats {
+            let start = in_window(ts);
+            let id = id_of(series);
+            let applied = guards
+                .shard(id)
+                .and_then(|shard| shard.with_series(id, |s, columns| s.append(ts, bits, start, columns)));
+            match applied {
+                Some(Ok(())) => stats.samples += 1,
+                Some(Err(why)) => note(stats, series, ts, Some(why)),
+                None => stats.refuse(series, ts, AppendError::UnknownSeries),
+            }
+        }
+        for (series, ts, h) in &batch.histograms {
+            let start = in_window(*ts);
+            let id = id_of(*series);
+            let applied = guards.shard(id).and_then(|shard| shard.get_mut(id));
+            match applied.map(|(s, _)| s.append_histogram(*ts, h, start)) {
+                Some(Ok(())) => stats.samples += 1,
+                Some(Err(why)) => note(stats, *series, *ts, Some(why)),
+                None => stats.refuse(*series, *ts, AppendError::UnknownSeries),
+            }
+        }
+        drop(guards);
+        if window.2 > 0 {
+            *lock(&self.windows).entry(window.0).or_default() += window.2;
+        }
+        self.max_ts.fetch_max(newest, Ordering::Relaxed);
+        self.count(stats);
+        if let (Some(wal), true) = (&self.wal, position > 0)
+            && wal.options().sync_each
+        {
+            wal.sync_to(position).map_err(|e| StorageError::Sync(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the batch has for the WAL; returns the position after it, 0 if there was nothing.
+    fn log(&self, batch: &mut Batch, newest: Timestamp) -> std::io::Result<u64> {
+        let Some(wal) = &self.wal else { return Ok(0) };
+        let histograms = std::mem::take(&mut batch.histograms);
+        for some in histograms.chunks(SECTION_ITEMS) {
+            batch.frame.histograms(some.iter().map(|(s, t, h)| (*s, *t, h)));
+            batch.end_long_frame();
+        }
+        batch.histograms = histograms;
+        if !batch.to_log.is_empty() {
+            let labels: Vec<(SeriesRef, Labels)> = {
+                let unlogged = lock(&self.unlogged);
+                batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
+            };
+            for some in labels.chunks(SECTION_ITEMS) {
+                batch.frame.series(some.iter().map(|(s, l)| (*s, l.iter())));
+                batch.end_long_frame();
+            }
+        }
+        if batch.frame.is_empty() && batch.frames.is_empty() {
+            return Ok(0);
+        }
+        let position = if batch.frames.is_empty() {
+            wal.write(batch.frame.finish(), newest)?
+        } else {
+            batch.end_frame();
+            wal.write(&batch.frames, newest)?
+        };
+        if !batch.to_log.is_empty() {
+            let mut unlogged = lock(&self.unlogged);
+            for series in &batch.to_log {
+                unlogged.remove(series);
+            }
+            if unlogged.is_empty() && unlogged.capacity() > SECTION_ITEMS {
+                unlogged.shrink_to_fit();
+            }
+        }
+        Ok(position)
+    }
+
+    fn count(&self, stats: &CommitStats) {
+        let m = &self.metrics;
+        m.samples_appended.inc_by(stats.samples);
+        m.series_created.inc_by(stats.series_created);
+        if stats.refused() > 0 {
+            m.out_of_order_samples.inc_by(stats.out_of_order);
+            m.duplicate_samples.inc_by(stats.duplicates);
+            m.too_old_samples.inc_by(stats.too_old);
+            m.too_far_ahead_samples.inc_by(stats.too_far_ahead);
+        }
+    }
+}
+
+impl Batch {
+    fn log_floats_in_frames(&mut self) {
+        let floats = std::mem::take(&mut self.floats);
+        // A sample takes at most 30 bytes.
+        for some in floats.chunks(FRAME_BYTES / 30) {
+            self.frame.begin_floats();
+            some.iter().for_each(|(s, t, bits)| self.frame.float(*s, *t, *bits));
+            self.frame.end_floats();
+            self.end_frame();
+        }
+        self.floats = floats;
+    }
+}
+
+/// Counts a sample that has no room; `None` stands for one before the head.
+fn note(stats: &mut CommitStats, series: SeriesRef, ts: Timestamp, why: Option<Refusal>) {
+    match why {
+        Some(Refusal::Repeated) => stats.repeated += 1,
+        Some(Refusal::Duplicate) => stats.refuse(series, ts, AppendError::DuplicateTimestamp),
+        Some(Refusal::OutOfOrder) => stats.refuse(series, ts, AppendError::OutOfOrder),
+        None => stats.refuse(series, ts, AppendError::TooOld),
+    }
+}

@@ -1,0 +1,390 @@
+//! The chunk that still grows.
+//!
+//! A sample costs nothing while the series stands still: a constant value at a regular interval is only counted.
+//! Otherwise a control byte and a few more are appended:
+//!
+//! ```text
+//! buf = first value: u64, first interval: signed varint, then records
+//!
+//! record = control: bits 6-7: 0 same interval | 1 change of interval in 1 byte | 2 change as varint | 3 a run
+//!                   bits 0-5: 0 same value | 1-8 decimal step in that many bytes | 9 new scale | 10 XOR
+//! run       the rest of the control byte is 0; a varint says how many samples repeat interval and value
+//! new scale scale: u8, step: varint
+//! XOR       (zero low bytes) << 4 | (bytes): u8, the bytes
+//! ```
+//! A decimal step is the zigzag difference of two values taken as integers under the current scale: 0 to 9 is
+//! `i / 10^s`, 16 + s is `i * 10^-s`.
+
+use super::floats::{INVERSES, POWERS};
+use crate::model::Timestamp;
+use crate::storage::coding::{Cursor, put_signed, put_varint, unzigzag, zigzag};
+
+const RUN: u8 = 3 << 6;
+const NEW_SCALE: u8 = 9;
+const XOR: u8 = 10;
+
+/// The scale of a chunk whose values are no decimals: no further tries.
+const NO_SCALE: u8 = 0xff;
+const MULTIPLY: u8 = 16;
+const EXPONENT_MAX: u8 = 9;
+
+/// Rounds to the nearest integer when added and subtracted: 1.5 * 2^52.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+const INTEGER_MAX: f64 = (1u64 << 51) as f64;
+
+/// A growing column of samples. It knows its newest one even after [`OpenChunk::clear`].
+#[derive(Clone, Debug)]
+pub struct OpenChunk {
+    buf: Vec<u8>,
+    first_ts: Timestamp,
+    last_ts: Timestamp,
+    last_bits: u64,
+    delta: i64,
+    count: u16,
+    /// Samples at the end that repeat interval and value and are not in `buf` yet.
+    run: u16,
+    scale: u8,
+}
+
+impl Default for OpenChunk {
+    fn default() -> Self {
+        OpenChunk {
+            buf: Vec::new(),
+            first_ts: 0,
+            last_ts: Timestamp::MIN,
+            last_bits: 0,
+            delta: 0,
+            count: 0,
+            run: 0,
+            scale: 0,
+        }
+    }
+}
+
+impl OpenChunk {
+    /// How many samples it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The time of its first sample, if it has one.
+    #[must_use]
+    pub fn first_ts(&self) -> Timestamp {
+        self.first_ts
+    }
+
+    /// The time of the newest sample that was ever appended; `Timestamp::MIN` before the first.
+    #[inline]
+    #[must_use]
+    pub fn last_ts(&self) -> Timestamp {
+        self.last_ts
+    }
+
+    /// The bits of the newest value that was ever appended.
+    #[inline]
+    #[must_use]
+    pub fn last_bits(&self) -> u64 {
+        self.last_bits
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.buf.capacity()
+    }
+
+    /// Forgets the samples but not which was the newest.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.run = 0;
+        self.buf.clear();
+    }
+
+    /// Gives back the memory of a chunk that may stay empty for long.
+    pub fn shrink(&mut self) {
+        self.buf.shrink_to_fit();
+    }
+
+    /// Appends a sample; `ts` must be later than [`OpenChunk::last_ts`], and fewer than `u16::MAX` samples be there.
+    #[inline]
+    pub fn append(&mut self, ts: Timestamp, bits: u64) {
+        if self.count == 0 {
+            self.first_ts = ts;
+            self.last_ts = ts;
+            self.last_bits = bits;
+            self.delta = 0;
+            self.run = 0;
+            self.scale = 0;
+            self.count = 1;
+            return;
+        }
+        let delta = ts.wrapping_sub(self.last_ts);
+        if bits == self.last_bits && (delta == self.delta || self.count == 1) {
+            self.delta = delta;
+            self.run += 1;
+        } else {
+            self.append_changed(delta, bits);
+        }
+        self.count += 1;
+        self.last_ts = ts;
+        self.last_bits = bits;
+    }
+
+    fn append_changed(&mut self, delta: i64, bits: u64) {
+        if self.count == 1 {
+            self.delta = delta;
+        }
+        let buf = &mut self.buf;
+        if buf.capacity() - buf.len() < 24 {
+            // In small steps: there are a million of these, and doubling would waste a third.
+            buf.reserve_exact(if buf.is_empty() { 32 } else { 24 + buf.len() / 4 });
+        }
+        if buf.is_empty() {
+            // Nothing is written before the first change, so the newest value is the first one too.
+            buf.extend_from_slice(&self.last_bits.to_le_bytes());
+            put_signed(buf, self.delta);
+        }
+        if self.run > 0 {
+            // The samples so far repeat the interval that the header or the record before has set.
+            buf.push(RUN);
+            put_varint(buf, u64::from(self.run));
+            self.run = 0;
+        }
+        let control_at = buf.len();
+        buf.push(0);
+        let change = zigzag(delta.wrapping_sub(self.delta));
+        let mut control = if change == 0 {
+            0
+        } else if change < 256 {
+            buf.push(change as u8);
+            1 << 6
+        } else {
+            put_varint(buf, change);
+            2 << 6
+        };
+        self.delta = delta;
+        if bits != self.last_bits {
+            control |= append_value(buf, &mut self.scale, self.last_bits, bits);
+        }
+        buf[control_at] = control;
+    }
+
+    /// Appends the samples in `from..=to` to the columns.
+    pub fn read(&self, from: Timestamp, to: Timestamp, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
+        if self.count == 0 || self.first_ts > to || self.last_ts < from {
+            return;
+        }
+        let at = ts.len();
+        if self.decode(ts, vs).is_none() {
+            // The bytes never left this process.
+            debug_assert!(false, "an open chunk reads what it wrote");
+        }
+        trim(at, from, to, ts, vs);
+    }
+
+    fn decode(&self, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) -> Option<()> {
+        let n = usize::from(self.count);
+        ts.reserve(n);
+        vs.reserve(n);
+        let mut cursor = Cursor::new(&self.buf);
+        let (mut bits, mut delta) = match self.buf.is_empty() {
+            true => (self.last_bits, self.delta),
+            false => (cursor.u64()?, cursor.signed()?),
+        };
+        let (mut t, mut scale) = (self.first_ts, 0u8);
+        ts.push(t);
+        vs.push(f64::from_bits(bits));
+        while !cursor.is_empty() {
+            let control = cursor.u8()?;
+            match control >> 6 {
+                3 => {
+                    repeat(cursor.varint()?, &mut t, delta, bits, ts, vs);
+                    continue;
+                }
+                2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
+                1 => delta = delta.wrapping_add(unzigzag(u64::from(cursor.u8()?))),
+                _ => {}
+            }
+            match control & 0x3f {
+                0 => {}
+                k @ 1..=8 => {
+                    let step = unzigzag(cursor.uint(usize::from(k))?);
+                    bits = step_by(bits, scale, step)?;
+                }
+                NEW_SCALE => {
+                    scale = cursor.u8()?;
+                    let step = cursor.signed()?;
+                    bits = step_by(bits, scale, step)?;
+                }
+                _ => {
+                    let shape = cursor.u8()?;
+                    let high = cursor.uint(usize::from(shape & 15))?;
+                    bits ^= high.checked_shl(8 * u32::from(shape >> 4))?;
+                }
+            }
+            t = t.wrapping_add(delta);
+            ts.push(t);
+            vs.push(f64::from_bits(bits));
+        }
+        repeat(u64::from(self.run), &mut t, self.delta, bits, ts, vs);
+        Some(())
+    }
+}
+
+fn repeat(n: u64, t: &mut Timestamp, delta: i64, bits: u64, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
+    for _ in 0..n {
+        *t = t.wrapping_add(delta);
+        ts.push(*t);
+        vs.push(f64::from_bits(bits));
+    }
+}
+
+/// Removes what lies outside `from..=to` from the columns' part that begins at `at`.
+pub fn trim(at: usize, from: Timestamp, to: Timestamp, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
+    let part = &ts[at..];
+    if part.last().is_some_and(|t| *t > to) {
+        let keep = at + part.partition_point(|t| *t <= to);
+        ts.truncate(keep);
+        vs.truncate(keep);
+    }
+    let part = &ts[at..];
+    if part.first().is_some_and(|t| *t < from) {
+        let early = part.partition_point(|t| *t < from);
+        ts.drain(at..at + early);
+        vs.drain(at..at + early);
+    }
+}
+
+/// Writes a value that differs from the one before; returns the control bits.
+#[inline]
+fn append_value(buf: &mut Vec<u8>, scale: &mut u8, before: u64, bits: u64) -> u8 {
+    if *scale != NO_SCALE {
+        let (b, v) = (f64::from_bits(before), f64::from_bits(bits));
+        if let Some(step) = decimal_step(*scale, b, v) {
+            return append_step(buf, step);
+        }
+        let div = (*scale & 15) + 1..=EXPONENT_MAX;
+        let mul = (1..=EXPONENT_MAX).map(|e| MULTIPLY | e);
+        let specials = !v.is_finite() || !b.is_finite();
+        if !specials {
+            for s in div.chain(mul) {
+                if let Some(step) = decimal_step(s, b, v) {
+                    *scale = s;
+                    buf.push(s);
+                    put_signed(buf, step);
+                    return NEW_SCALE;
+                }
+            }
+            *scale = NO_SCALE;
+        }
+    }
+    let xor = before ^ bits;
+    let low = xor.trailing_zeros() / 8;
+    let high = xor >> (8 * low);
+    let n = 8 - high.leading_zeros() as usize / 8;
+    buf.push((low as u8) << 4 | n as u8);
+    buf.extend_from_slice(&high.to_le_bytes()[..n]);
+    XOR
+}
+
+#[inline]
+fn append_step(buf: &mut Vec<u8>, step: i64) -> u8 {
+    let step = zigzag(step);
+    let n = (8 - step.leading_zeros() as usize / 8).max(1);
+    buf.extend_from_slice(&step.to_le_bytes()[..n]);
+    n as u8
+}
+
+/// The difference of two values as integers under `scale`, if both are exactly such.
+#[inline]
+fn decimal_step(scale: u8, before: f64, value: f64) -> Option<i64> {
+    Some(integer(scale, value)?.wrapping_sub(integer(scale, before)?))
+}
+
+#[inline]
+fn integer(scale: u8, v: f64) -> Option<i64> {
+    let scaled = v * POWERS[usize::from(scale & 15)];
+    if scaled.is_nan() || scaled.abs() >= INTEGER_MAX {
+        return None;
+    }
+    let i = (scaled + ROUND) - ROUND;
+    (value(scale, i).to_bits() == v.to_bits()).then_some(i as i64)
+}
+
+#[inline]
+fn value(scale: u8, i: f64) -> f64 {
+    match (scale, scale & 15) {
+        // Minus zero is no integer, so it must not come out of one: adding 0 makes it plus zero.
+        (0, _) => i + 0.0,
+        (MULTIPLY.., e) => i * INVERSES[usize::from(e)] + 0.0,
+        (_, e) => i / POWERS[usize::from(e)] + 0.0,
+    }
+}
+
+fn step_by(before: u64, scale: u8, step: i64) -> Option<u64> {
+    if scale & 15 > EXPONENT_MAX {
+        return None;
+    }
+    let i = integer(scale, f64::from_bits(before))?;
+    Some(value(scale, i.wrapping_add(step) as f64).to_bits())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::stale_marker;
+    use proptest::prelude::*;
+
+    fn check(samples: &[(Timestamp, f64)]) -> usize {
+        let mut chunk = OpenChunk::default();
+        for (ts, v) in samples {
+            chunk.append(*ts, v.to_bits());
+        }
+        let (mut ts, mut vs) = (Vec::new(), Vec::new());
+        chunk.read(Timestamp::MIN, Timestamp::MAX, &mut ts, &mut vs);
+        let back: Vec<_> = ts.iter().zip(&vs).map(|(t, v)| (*t, v.to_bits())).collect();
+        let want: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+        assert_eq!(back, want);
+        chunk.buf.len()
+    }
+
+    fn regular(values: impl IntoIterator<Item = f64>) -> Vec<(Timestamp, f64)> {
+        values.into_iter().enumerate().map(|(i, v)| (1_700_000_000_000 + i as i64 * 15_000, v)).collect()
+    }
+
+    #[test]
+    fn standing_still_costs_nothing() {
+        assert_eq!(check(&regular([0.1; 120])), 0);
+        assert_eq!(check(&regular([1.0, 2.0])), 8 + 3 + 2);
+        assert!(check(&regular((0..120).map(|i| f64::from(i) / 10.0))) < 11 + 3 + 120 * 2);
+        check(&regular([f64::NAN, stale_marker(), -0.0, 0.0, 1.5, f64::INFINITY, 1.5, 1e300, 0.1, 0.25]));
+    }
+
+    #[test]
+    fn ranges_are_cut() {
+        let mut chunk = OpenChunk::default();
+        (0..10).for_each(|i| chunk.append(i * 10, 0));
+        let (mut ts, mut vs) = (vec![-1], vec![0.0]);
+        chunk.read(25, 50, &mut ts, &mut vs);
+        assert_eq!(ts, [-1, 30, 40, 50]);
+        assert_eq!(vs.len(), 4);
+    }
+
+    proptest! {
+        #[test]
+        fn samples_come_back(samples in proptest::collection::vec((prop_oneof![3 => Just(15_000i64), 1 => 1i64..100_000, 1 => 14_990i64..15_010], prop_oneof![
+            3 => Just(1.0), 2 => (0i64..1000).prop_map(|i| i as f64), 2 => (-1000i64..1000).prop_map(|i| i as f64 / 100.0),
+            2 => (-1000i64..1000).prop_map(|i| i as f64 * 0.001), 1 => any::<f64>(), 1 => any::<u64>().prop_map(f64::from_bits), 1 => Just(stale_marker()), 1 => Just(-0.0)
+        ]), 1..300)) {
+            let mut ts = 0;
+            let samples: Vec<_> = samples.into_iter().map(|(d, v)| { ts += d; (ts, v) }).collect();
+            check(&samples);
+        }
+    }
+}

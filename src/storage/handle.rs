@@ -1,0 +1,107 @@
+//! The handle that the rest of the program holds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::api::{Cardinality, StorageError, StorageOptions, StorageStats};
+use super::appender::Appender;
+use super::db::Db;
+use super::maintain::Maintained;
+use super::metrics::StorageMetrics;
+use super::reader::Reader;
+use crate::model::{Metadata, Timestamp};
+
+/// The ring. Cloning gives a handle to the same one; the data directory is let go when the last handle, appender and
+/// reader is dropped.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    db: Arc<Db>,
+}
+
+impl Storage {
+    /// Opens the data directory, replays what was not sealed, and is ready to append and read.
+    ///
+    /// # Errors
+    /// When the directory cannot be used or another process holds it. Damaged files are none: they are set aside.
+    pub fn open(options: StorageOptions) -> Result<Self, StorageError> {
+        Storage::open_with(options, StorageMetrics::default())
+    }
+
+    /// As [`Storage::open`], counting in metrics that a registry knows.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_with(options: StorageOptions, metrics: StorageMetrics) -> Result<Self, StorageError> {
+        Ok(Storage { db: Arc::new(Db::open(options, metrics)?) })
+    }
+
+    /// A batch. Nothing is visible before [`Appender::commit`]; dropping it drops the batch.
+    #[must_use]
+    pub fn appender(&self) -> Appender {
+        Appender::new(&self.db)
+    }
+
+    /// A consistent view: in one selection a batch is seen whole or not at all.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(&self.db)
+    }
+
+    /// Notes type, help and unit of a metric family. It is kept across restarts.
+    pub fn set_metadata(&self, family: &str, metadata: Metadata) {
+        self.db.set_metadata(family, metadata);
+    }
+
+    /// Turns the ring: seals what ended, lets fall off what retention does not keep, frees what is empty. To be called
+    /// every few seconds with the time; it blocks, and appending and reading go on meanwhile.
+    pub fn maintain(&self, now: Timestamp) -> Maintained {
+        self.db.maintain(now)
+    }
+
+    /// Seals everything, the newest window included: before a copy of the data directory is made. Samples older than
+    /// the newest are refused afterwards.
+    ///
+    /// # Errors
+    /// When a block cannot be written; nothing is lost then.
+    pub fn seal_all(&self) -> Result<(), StorageError> {
+        self.db.seal_all().map_err(|e| StorageError::Write(e.to_string()))
+    }
+
+    /// Puts everything that was acknowledged on the disk. Dropping the last handle does so too.
+    ///
+    /// # Errors
+    /// When syncing fails.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        self.db.flush()
+    }
+
+    /// Reads every block and compares every checksum; returns the files that are damaged.
+    #[must_use]
+    pub fn verify(&self) -> Vec<PathBuf> {
+        let ring = self.db.ring();
+        ring.blocks.iter().filter(|b| !b.verify()).map(|b| b.path().to_owned()).collect()
+    }
+
+    /// How much is held. It looks at every series.
+    #[must_use]
+    pub fn stats(&self) -> StorageStats {
+        self.db.stats()
+    }
+
+    /// The names and values with most series in the head, `limit` of each kind.
+    #[must_use]
+    pub fn cardinality(&self, limit: usize) -> Cardinality {
+        self.db.cardinality(limit)
+    }
+
+    /// Samples before this time are refused: their window is sealed, or past retention.
+    #[must_use]
+    pub fn min_valid_ts(&self) -> Timestamp {
+        self.db.min_valid.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    #[must_use]
+    pub fn options(&self) -> &StorageOptions {
+        &self.db.options
+    }
+}

@@ -1,0 +1,251 @@
+//! The newest samples, in memory: series in shards, each with its open chunk and the chunks that are full.
+//!
+//! A series has an id; 1024 consecutive ids share a shard, so that a batch, whose series were mostly created one after
+//! the other, takes few locks. [`Head::lock`] takes the locks of all shards that a batch (or a selection) touches, in
+//! ascending order, and holds them together: that makes a batch atomic for readers.
+//!
+//! **Invariant**: an id is only valid together with its generation, which changes when the series is dropped. Ids are
+//! used again, references are not.
+
+mod series;
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use series::{HeadSeries, Refusal, SeriesPart, TimeColumns};
+
+use super::api::SeriesRef;
+use crate::model::Timestamp;
+
+/// How many shards there are; their set fits in a `u64`.
+pub const SHARDS: usize = 64;
+/// Ids that differ only in these low bits share a shard and an allocation.
+const RUN_BITS: u32 = 10;
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+
+const GENERATIONS_RUN_BITS: u32 = 16;
+/// With 2^16 ids a run: room for 2^28 series.
+const GENERATIONS_RUNS: usize = 1 << 12;
+
+/// The most series that the head can hold.
+pub const SERIES_MAX: usize = GENERATIONS_RUNS << GENERATIONS_RUN_BITS;
+
+/// The id within a reference.
+#[inline]
+#[must_use]
+pub fn id_of(series: SeriesRef) -> u32 {
+    series.0 as u32
+}
+
+/// The generation within a reference.
+#[inline]
+#[must_use]
+pub fn generation_of(series: SeriesRef) -> u32 {
+    (series.0 >> 32) as u32
+}
+
+#[must_use]
+pub fn reference(id: u32, generation: u32) -> SeriesRef {
+    SeriesRef(u64::from(generation) << 32 | u64::from(id))
+}
+
+/// The shard of an id.
+#[inline]
+#[must_use]
+pub fn shard_of(id: u32) -> usize {
+    (id >> RUN_BITS) as usize & (SHARDS - 1)
+}
+
+/// All series.
+#[derive(Debug)]
+pub struct Head {
+    shards: Vec<Mutex<Shard>>,
+    generations: Generations,
+}
+
+/// Some of the series.
+#[derive(Debug, Default)]
+pub struct Shard {
+    runs: Vec<Box<[HeadSeries]>>,
+    pub columns: TimeColumns,
+    /// Bytes of the full chunks, without the shared time columns.
+    pub chunk_bytes: u64,
+    pub chunks: u64,
+}
+
+impl Shard {
+    /// The slot of an id that is in this shard.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, id: u32) -> Option<&HeadSeries> {
+        let run = self.runs.get((id >> (RUN_BITS + SHARD_BITS)) as usize)?;
+        run.get(id as usize & ((1 << RUN_BITS) - 1))
+    }
+
+    /// The slot of an id that is in this shard, and the shard's time columns.
+    #[inline]
+    pub fn get_mut(&mut self, id: u32) -> Option<(&mut HeadSeries, &mut TimeColumns)> {
+        let run = self.runs.get_mut((id >> (RUN_BITS + SHARD_BITS)) as usize)?;
+        Some((run.get_mut(id as usize & ((1 << RUN_BITS) - 1))?, &mut self.columns))
+    }
+
+    /// Appends to a series of this shard, counting the chunks that become full.
+    #[inline]
+    pub fn with_series<R>(
+        &mut self,
+        id: u32,
+        f: impl FnOnce(&mut HeadSeries, &mut TimeColumns) -> (R, Option<usize>),
+    ) -> Option<R> {
+        let (series, columns) = self.get_mut(id)?;
+        let (result, sealed_bytes) = f(series, columns);
+        if let Some(bytes) = sealed_bytes {
+            self.chunks += 1;
+            self.chunk_bytes += bytes as u64;
+        }
+        Some(result)
+    }
+
+    /// All slots, also those of no series.
+    pub fn iter(&self) -> impl Iterator<Item = &HeadSeries> {
+        self.runs.iter().flat_map(|r| r.iter())
+    }
+
+    /// Drops what ends before `before` in all series.
+    pub fn drop_before(&mut self, before: Timestamp) {
+        for series in self.runs.iter_mut().flat_map(|r| r.iter_mut()) {
+            let (chunks, bytes) = series.drop_before(before);
+            self.chunks -= chunks;
+            self.chunk_bytes -= bytes;
+        }
+        self.columns.forget_unused();
+    }
+
+    /// The slot of an id, made if it is not there yet.
+    pub fn slot(&mut self, id: u32) -> &mut HeadSeries {
+        let run = (id >> (RUN_BITS + SHARD_BITS)) as usize;
+        while self.runs.len() <= run {
+            self.runs.push(Box::default());
+        }
+        if self.runs[run].is_empty() {
+            self.runs[run] = (0..1 << RUN_BITS).map(|_| HeadSeries::default()).collect();
+        }
+        &mut self.runs[run][id as usize & ((1 << RUN_BITS) - 1)]
+    }
+}
+
+/// The locks of some shards, held together.
+#[derive(Debug)]
+pub struct Guards<'a> {
+    guards: Vec<MutexGuard<'a, Shard>>,
+    /// Where in `guards` each shard is.
+    at: [u8; SHARDS],
+}
+
+impl Guards<'_> {
+    /// The shard of an id, if its lock is held.
+    #[inline]
+    pub fn shard(&mut self, id: u32) -> Option<&mut Shard> {
+        self.guards.get_mut(usize::from(self.at[shard_of(id)])).map(|g| &mut **g)
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Head { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), generations: Generations::default() }
+    }
+}
+
+impl Head {
+    /// Locks the shards whose bits are set, in ascending order.
+    #[must_use]
+    pub fn lock(&self, shards: u64) -> Guards<'_> {
+        let mut guards =
+            Guards { guards: Vec::with_capacity(shards.count_ones() as usize), at: [u8::MAX; SHARDS] };
+        for (i, shard) in self.shards.iter().enumerate() {
+            if shards & 1 << i != 0 {
+                guards.at[i] = guards.guards.len() as u8;
+                guards.guards.push(shard.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        guards
+    }
+
+    /// Locks the shard of one id.
+    pub fn lock_one(&self, id: u32) -> MutexGuard<'_, Shard> {
+        self.lock_shard(shard_of(id))
+    }
+
+    /// Locks one shard.
+    pub fn lock_shard(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the series that `series` was made for is still there.
+    #[inline]
+    #[must_use]
+    pub fn is_current(&self, series: SeriesRef) -> bool {
+        let generation = generation_of(series);
+        generation != 0 && self.generations.get(id_of(series)) == generation
+    }
+
+    /// The reference of the series with this id.
+    #[must_use]
+    pub fn reference(&self, id: u32) -> SeriesRef {
+        reference(id, self.generations.get(id))
+    }
+
+    /// Makes the slot of a new series. `generation_min` is the least generation that it may get. The caller holds
+    /// the index's lock for writing, so that nobody else makes or drops a series meanwhile.
+    pub fn create(&self, id: u32, generation_min: u32, logged: bool) -> SeriesRef {
+        let mut shard = self.lock_one(id);
+        let slot = shard.slot(id);
+        *slot = HeadSeries::default();
+        slot.logged = logged;
+        let generation = self.generations.get(id).max(generation_min).max(1);
+        self.generations.set(id, generation);
+        reference(id, generation)
+    }
+
+    /// Makes the slot of a series that the WAL names; generation 0 makes every reference to the id stale.
+    pub fn restore(&self, id: u32, generation: u32) {
+        let mut shard = self.lock_one(id);
+        let slot = shard.slot(id);
+        *slot = HeadSeries::default();
+        slot.logged = true;
+        self.generations.set(id, generation);
+    }
+
+    /// Frees the slot of a series; references to it are stale from now on.
+    pub fn drop_series(&self, shard: &mut Shard, id: u32) {
+        self.generations.set(id, self.generations.get(id).wrapping_add(1).max(1));
+        *shard.slot(id) = HeadSeries::default();
+    }
+}
+
+/// The generation of each id, readable without a lock.
+#[derive(Debug)]
+struct Generations {
+    runs: Box<[OnceLock<Box<[AtomicU32]>>]>,
+}
+
+impl Default for Generations {
+    fn default() -> Self {
+        Generations { runs: (0..GENERATIONS_RUNS).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl Generations {
+    /// 0 if the id was never used.
+    #[inline]
+    fn get(&self, id: u32) -> u32 {
+        let run = self.runs.get((id >> GENERATIONS_RUN_BITS) as usize).and_then(OnceLock::get);
+        run.map_or(0, |r| r[id as usize & ((1 << GENERATIONS_RUN_BITS) - 1)].load(Ordering::Acquire))
+    }
+
+    fn set(&self, id: u32, generation: u32) {
+        if let Some(run) = self.runs.get((id >> GENERATIONS_RUN_BITS) as usize) {
+            let run = run.get_or_init(|| (0..1 << GENERATIONS_RUN_BITS).map(|_| AtomicU32::new(0)).collect());
+            run[id as usize & ((1 << GENERATIONS_RUN_BITS) - 1)].store(generation, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! One series in memory: the open chunk, the full chunks, histograms.
+
+use std::sync::Arc;
+
+use crate::model::{FloatHistogram, Timestamp};
+use crate::storage::api::Samples;
+use crate::storage::chunk::histograms::{self, HistogramEncoder, same_bits};
+use crate::storage::chunk::open::{OpenChunk, trim};
+use crate::storage::chunk::{OPEN_CHUNK_SAMPLES, floats, ints};
+use crate::storage::coding::Cursor;
+
+/// The times of a full chunk. Series that are scraped together share it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TimeColumn {
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u32,
+    bytes: Box<[u8]>,
+}
+
+impl TimeColumn {
+    /// Appends the times to `out`.
+    #[must_use]
+    pub fn read(&self, out: &mut Vec<Timestamp>) -> Option<()> {
+        ints::decode(&mut Cursor::new(&self.bytes), self.count as usize, out)
+    }
+}
+
+/// How many columns are remembered: the targets whose series lie side by side in a shard.
+const COLUMNS_REMEMBERED: usize = 8;
+
+/// The time columns of a shard that were made last, to share them, and memory to work in.
+#[derive(Debug, Default)]
+pub struct TimeColumns {
+    recent: Vec<Arc<TimeColumn>>,
+    next: usize,
+    ts: Vec<Timestamp>,
+    vs: Vec<f64>,
+    bytes: Vec<u8>,
+}
+
+impl TimeColumns {
+    /// The column of `self.ts`.
+    fn column(&mut self) -> Arc<TimeColumn> {
+        let ts = &self.ts;
+        self.bytes.clear();
+        ints::encode(ts, &mut self.bytes);
+        let (first, last) = (ts.first().copied().unwrap_or(0), ts.last().copied().unwrap_or(0));
+        let same = |c: &&Arc<TimeColumn>| {
+            c.first == first && c.last == last && c.count as usize == ts.len() && *c.bytes == *self.bytes
+        };
+        if let Some(known) = self.recent.iter().find(same) {
+            return Arc::clone(known);
+        }
+        let column =
+            Arc::new(TimeColumn { first, last, count: ts.len() as u32, bytes: self.bytes.as_slice().into() });
+        if self.recent.len() < COLUMNS_REMEMBERED {
+            self.recent.push(Arc::clone(&column));
+        } else {
+            self.recent[self.next] = Arc::clone(&column);
+            self.next = (self.next + 1) % COLUMNS_REMEMBERED;
+        }
+        column
+    }
+
+    /// Forgets columns that no chunk uses any more.
+    pub fn forget_unused(&mut self) {
+        self.recent.retain(|c| Arc::strong_count(c) > 1);
+        self.next = 0;
+    }
+}
+
+/// The values of a full chunk.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// Two thirds of the chunks of a typical target.
+    Constant(f64),
+    Packed(Arc<[u8]>),
+}
+
+/// A full chunk of floats.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    pub ts: Arc<TimeColumn>,
+    pub values: Values,
+}
+
+impl Chunk {
+    fn heap_bytes(&self) -> usize {
+        size_of::<Chunk>()
+            + match &self.values {
+                Values::Constant(_) => 0,
+                Values::Packed(bytes) => 16 + bytes.len(),
+            }
+    }
+
+    fn read(&self, out: &mut Samples, scratch: &mut Vec<i64>) -> Option<()> {
+        let n = self.ts.count as usize;
+        self.ts.read(&mut out.ts)?;
+        match &self.values {
+            Values::Constant(v) => out.vs.resize(out.vs.len() + n, *v),
+            Values::Packed(bytes) => floats::decode(bytes, n, &mut out.vs, scratch)?,
+        }
+        Some(())
+    }
+}
+
+/// A full chunk of histograms.
+#[derive(Clone, Debug)]
+pub struct HistogramChunk {
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u16,
+    pub bytes: Arc<[u8]>,
+}
+
+#[derive(Clone, Debug)]
+struct Histograms {
+    open: HistogramEncoder,
+    /// The newest, to tell a repeated sample from a conflicting one.
+    newest: (Timestamp, Arc<FloatHistogram>),
+    sealed: Vec<HistogramChunk>,
+}
+
+/// Why a sample is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is there already, bit for bit.
+    Repeated,
+    Duplicate,
+    OutOfOrder,
+}
+
+/// One series.
+#[derive(Debug, Default)]
+pub struct HeadSeries {
+    floats: OpenChunk,
+    /// Shared with readers; copied only if one holds it while it changes.
+    sealed: Option<Arc<Vec<Chunk>>>,
+    histograms: Option<Box<Histograms>>,
+    /// Whether the WAL has the labels of this series.
+    pub logged: bool,
+    /// Whether it was empty when idle series were last looked for.
+    pub idle: bool,
+}
+
+impl HeadSeries {
+    /// The time of the newest sample that was ever appended.
+    #[inline]
+    #[must_use]
+    pub fn last_ts(&self) -> Timestamp {
+        match &self.histograms {
+            None => self.floats.last_ts(),
+            Some(h) => self.floats.last_ts().max(h.newest.0),
+        }
+    }
+
+    /// Whether the newest sample leaves room for this one. Both answers stay true however many later samples come;
+    /// only an `Ok` may be overtaken.
+    ///
+    /// # Errors
+    /// Why there is no room.
+    #[inline]
+    pub fn check(&self, ts: Timestamp, bits: u64) -> Result<(), Refusal> {
+        let last = self.last_ts();
+        if ts > last {
+            return Ok(());
+        }
+        if ts < last {
+            return Err(Refusal::OutOfOrder);
+        }
+        let same = self.floats.last_ts() == ts && self.floats.last_bits() == bits;
+        Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
+    }
+
+    /// As [`HeadSeries::check`], for a histogram.
+    ///
+    /// # Errors
+    /// Why there is no room.
+    pub fn check_histogram(&self, ts: Timestamp, h: &FloatHistogram) -> Result<(), Refusal> {
+        let last = self.last_ts();
+        if ts > last {
+            return Ok(());
+        }
+        if ts < last {
+            return Err(Refusal::OutOfOrder);
+        }
+        let same = self.histograms.as_ref().is_some_and(|x| x.newest.0 == ts && same_bits(&x.newest.1, h));
+        Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
+    }
+
+    /// Appends a sample. A chunk that is full, or that began before `window_start`, is encoded first; then the second
+    /// result is its size in bytes.
+    #[inline]
+    pub fn append(
+        &mut self,
+        ts: Timestamp,
+        bits: u64,
+        window_start: Timestamp,
+        columns: &mut TimeColumns,
+    ) -> (Result<(), Refusal>, Option<usize>) {
+        if let Err(refusal) = self.check(ts, bits) {
+            return (Err(refusal), None);
+        }
+        let full = self.floats.len() >= usize::from(OPEN_CHUNK_SAMPLES);
+        let sealed = if full || (!self.floats.is_empty() && self.floats.first_ts() < window_start) {
+            self.seal(columns)
+        } else {
+            None
+        };
+        self.floats.append(ts, bits);
+        self.idle = false;
+        (Ok(()), sealed)
+    }
+
+    /// Appends a histogram.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn append_histogram(
+        &mut self,
+        ts: Timestamp,
+        h: &Arc<FloatHistogram>,
+        window_start: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.check_histogram(ts, h)?;
+        let histograms = self.histograms.get_or_insert_with(|| {
+            Box::new(Histograms {
+                open: HistogramEncoder::default(),
+                newest: (ts, Arc::clone(h)),
+                sealed: Vec::new(),
+            })
+        });
+        histograms.newest = (ts, Arc::clone(h));
+        let open = &mut histograms.open;
+        if open.is_full() || (!open.is_empty() && open.first_ts() < window_start) {
+            histograms.sealed.push(HistogramChunk {
+                first: open.first_ts(),
+                last: open.last_ts(),
+                count: open.len() as u16,
+                bytes: open.finish().into(),
+            });
+        }
+        open.append(ts, Arc::clone(h));
+        self.idle = false;
+        Ok(())
+    }
+
+    #[cold]
+    fn seal(&mut self, columns: &mut TimeColumns) -> Option<usize> {
+        columns.ts.clear();
+        columns.vs.clear();
+        let (mut ts, mut vs) = (std::mem::take(&mut columns.ts), std::mem::take(&mut columns.vs));
+        self.floats.read(Timestamp::MIN, Timestamp::MAX, &mut ts, &mut vs);
+        (columns.ts, columns.vs) = (ts, vs);
+        self.floats.clear();
+        if columns.ts.is_empty() {
+            return None;
+        }
+        let column = columns.column();
+        let values = if let Some(v) = floats::constant(&columns.vs) {
+            // The next chunk is likely to stand still as well.
+            self.floats.shrink();
+            Values::Constant(v)
+        } else {
+            columns.bytes.clear();
+            floats::encode(&columns.vs, &mut columns.bytes);
+            Values::Packed(columns.bytes.as_slice().into())
+        };
+        let chunk = Chunk { ts: column, values };
+        let bytes = chunk.heap_bytes();
+        let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
+        if sealed.len() == sealed.capacity() {
+            sealed.reserve_exact(if sealed.is_empty() { 1 } else { 2 });
+        }
+        sealed.push(chunk);
+        Some(bytes)
+    }
+
+    /// Whether there may be samples in `from..=to`.
+    #[must_use]
+    pub fn overlaps(&self, from: Timestamp, to: Timestamp) -> bool {
+        self.last_ts() >= from && self.first_ts().is_some_and(|t| t <= to)
+    }
+
+    /// The time of the oldest sample that is held.
+    #[must_use]
+    pub fn first_ts(&self) -> Option<Timestamp> {
+        let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.ts.first);
+        let open = (!self.floats.is_empty()).then(|| self.floats.first_ts());
+        let histograms = self.histograms.as_ref().and_then(|h| {
+            let open = (!h.open.is_empty()).then(|| h.open.first_ts());
+            h.sealed.first().map(|c| c.first).or(open)
+        });
+        [sealed.or(open), histograms].into_iter().flatten().min()
+    }
+
+    /// What readers see from now on, however the series goes on.
+    #[must_use]
+    pub fn snapshot(&self) -> SeriesPart {
+        SeriesPart {
+            sealed: self.sealed.clone(),
+            open: self.floats.clone(),
+            histograms: self.histograms.as_ref().map(|h| {
+                let mut chunks = h.sealed.clone();
+                if !h.open.is_empty() {
+                    chunks.push(HistogramChunk {
+                        first: h.open.first_ts(),
+                        last: h.open.last_ts(),
+                        count: h.open.len() as u16,
+                        bytes: h.open.bytes().into(),
+                    });
+                }
+                chunks.into_boxed_slice()
+            }),
+        }
+    }
+
+    /// Drops the chunks that end before `before`; returns how many and their bytes.
+    pub fn drop_before(&mut self, before: Timestamp) -> (u64, u64) {
+        let mut dropped = (0, 0);
+        if self.sealed.as_ref().is_some_and(|s| s.first().is_some_and(|c| c.ts.last < before)) {
+            let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
+            sealed.retain(|c| {
+                let keep = c.ts.last >= before;
+                if !keep {
+                    dropped.0 += 1;
+                    dropped.1 += c.heap_bytes() as u64;
+                }
+                keep
+            });
+            if sealed.is_empty() {
+                self.sealed = None;
+            } else {
+                sealed.shrink_to_fit();
+            }
+        }
+        if !self.floats.is_empty() && self.floats.last_ts() < before {
+            self.floats.clear();
+            self.floats.shrink();
+        }
+        if let Some(h) = &mut self.histograms {
+            h.sealed.retain(|c| c.last >= before);
+            if !h.open.is_empty() && h.open.last_ts() < before {
+                let _dropped = h.open.finish();
+            }
+        }
+        dropped
+    }
+
+    /// Whether it holds no sample.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sealed.is_none()
+            && self.floats.is_empty()
+            && self.histograms.as_ref().is_none_or(|h| h.sealed.is_empty() && h.open.is_empty())
+    }
+
+    /// How many samples it holds.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| u64::from(c.ts.count)).sum();
+        let histograms = self
+            .histograms
+            .as_ref()
+            .map_or(0, |h| h.sealed.iter().map(|c| u64::from(c.count)).sum::<u64>() + h.open.len() as u64);
+        sealed + self.floats.len() as u64 + histograms
+    }
+
+    /// Bytes on the heap of the open chunk.
+    #[must_use]
+    pub fn open_bytes(&self) -> usize {
+        self.floats.heap_bytes()
+    }
+}
+
+/// The samples that a series had at one moment.
+#[derive(Clone, Debug)]
+pub struct SeriesPart {
+    sealed: Option<Arc<Vec<Chunk>>>,
+    open: OpenChunk,
+    histograms: Option<Box<[HistogramChunk]>>,
+}
+
+impl SeriesPart {
+    /// Appends the samples in `from..=to` to the columns.
+    pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples, scratch: &mut Vec<i64>) {
+        for chunk in self.sealed.iter().flat_map(|s| s.iter()) {
+            if chunk.ts.last < from || chunk.ts.first > to {
+                continue;
+            }
+            let at = out.ts.len();
+            if chunk.read(out, scratch).is_none() {
+                // The bytes never left this process.
+                debug_assert!(false, "a sealed chunk reads what it wrote");
+                out.ts.truncate(at);
+                out.vs.truncate(at);
+                continue;
+            }
+            trim(at, from, to, &mut out.ts, &mut out.vs);
+        }
+        self.open.read(from, to, &mut out.ts, &mut out.vs);
+        for chunk in self.histograms.iter().flat_map(|h| h.iter()) {
+            if chunk.last < from || chunk.first > to {
+                continue;
+            }
+            let n = usize::from(chunk.count);
+            let read = histograms::decode(&chunk.bytes, n, from, to, &mut out.hist_ts, &mut out.hists);
+            debug_assert!(read.is_some(), "a histogram chunk reads what it wrote");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The index of the series in memory.
+//!
+//! A label pair has a number; a series is a list of pair numbers. The text of a value is kept once, with its pair.
+//! A pair lives as long as a series has it.
+
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use roaring::RoaringBitmap;
+
+use super::postings::Postings;
+use super::select::Lookup;
+use crate::model::Labels;
+
+/// Label sets to ids and back, and postings.
+#[derive(Debug, Default)]
+pub struct HeadIndex {
+    hasher: RandomState,
+    /// Sorted by text for listing; few.
+    names: Vec<Name>,
+    name_ids: HashTable<u32>,
+    pairs: Vec<Pair>,
+    free_pairs: Vec<u32>,
+    /// Upper half of the hash of the packed labels, and the series' id.
+    by_labels: HashTable<(u32, u32)>,
+    /// The pair numbers of each series, in the order of its labels; `None` where no series has the id.
+    series: Vec<Option<Box<[u32]>>>,
+    live: RoaringBitmap,
+}
+
+#[derive(Debug)]
+struct Name {
+    text: Box<str>,
+    /// The pairs with this name, by the hash of the value.
+    values: HashTable<u32>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    name: u32,
+    value: Box<str>,
+    postings: Postings,
+}
+
+/// Spreads the kept half of a hash over 64 bits: the table takes its buckets from the low bits and its tags from
+/// the high ones.
+fn spread(kept: u32) -> u64 {
+    u64::from(kept).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl HeadIndex {
+    /// The id of the series with these labels.
+    #[must_use]
+    pub fn find(&self, labels: &Labels) -> Option<u32> {
+        let kept = self.hash(labels);
+        self.by_labels
+            .find(spread(kept), |(h, id)| *h == kept && self.has_labels(*id, labels))
+            .map(|(_, id)| *id)
+    }
+
+    fn hash(&self, labels: &Labels) -> u32 {
+        (self.hasher.hash_one(labels.as_packed()) >> 32) as u32
+    }
+
+    fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+        self.pairs_of(id).eq(labels.iter())
+    }
+
+    /// Adds a series under a free id. Its labels must not be there yet.
+    pub fn insert(&mut self, id: u32, labels: &Labels) {
+        let pairs: Box<[u32]> = labels.iter().map(|(n, v)| self.pair_id(n, v)).collect();
+        for p in &pairs {
+            self.pairs[*p as usize].postings.insert(id);
+        }
+        let at = id as usize;
+        if self.series.len() <= at {
+            self.series.resize(at + 1, None);
+        }
+        self.series[at] = Some(pairs);
+        self.live.insert(id);
+        let kept = self.hash(labels);
+        self.by_labels.insert_unique(spread(kept), (kept, id), |(h, _)| spread(*h));
+    }
+
+    /// Forgets a series and what only it had.
+    pub fn remove(&mut self, id: u32) {
+        let labels = self.labels(id);
+        let Some(pairs) = self.series.get_mut(id as usize).and_then(Option::take) else { return };
+        self.live.remove(id);
+        let kept = self.hash(&labels);
+        if let Ok(entry) = self.by_labels.find_entry(spread(kept), |(_, other)| *other == id) {
+            entry.remove();
+        }
+        for p in pairs {
+            if self.pairs[p as usize].postings.remove(id) {
+                self.free_pair(p);
+            }
+        }
+    }
+
+    fn free_pair(&mut self, p: u32) {
+        let hash = self.hasher.hash_one(&*self.pairs[p as usize].value);
+        let name = &mut self.names[self.pairs[p as usize].name as usize];
+        if let Ok(entry) = name.values.find_entry(hash, |other| *other == p) {
+            entry.remove();
+        }
+        if name.values.is_empty() {
+            name.values = HashTable::new();
+        }
+        self.pairs[p as usize].value = Box::default();
+        self.pairs[p as usize].postings = Postings::default();
+        self.free_pairs.push(p);
+    }
+
+    fn pair_id(&mut self, name: &str, value: &str) -> u32 {
+        let name_id = self.name_id_or_new(name);
+        let hash = self.hasher.hash_one(value);
+        let pairs = &self.pairs;
+        let values = &self.names[name_id as usize].values;
+        if let Some(p) = values.find(hash, |p| &*pairs[*p as usize].value == value) {
+            return *p;
+        }
+        let pair = Pair { name: name_id, value: value.into(), postings: Postings::default() };
+        let p = if let Some(p) = self.free_pairs.pop() {
+            self.pairs[p as usize] = pair;
+            p
+        } else {
+            self.pairs.push(pair);
+            (self.pairs.len() - 1) as u32
+        };
+        let (pairs, hasher) = (&self.pairs, &self.hasher);
+        self.names[name_id as usize]
+            .values
+            .insert_unique(hash, p, |p| hasher.hash_one(&*pairs[*p as usize].value));
+        p
+    }
+
+    fn name_id(&self, name: &str) -> Option<u32> {
+        self.name_ids.find(self.hasher.hash_one(name), |n| &*self.names[*n as usize].text == name).copied()
+    }
+
+    fn name_id_or_new(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.name_id(name) {
+            return id;
+        }
+        let id = self.names.len() as u32;
+        self.names.push(Name { text: name.into(), values: HashTable::new() });
+        let (names, hasher) = (&self.names, &self.hasher);
+        self.name_ids
+            .insert_unique(hasher.hash_one(name), id, |n| hasher.hash_one(&*names[*n as usize].text));
+        id
+    }
+
+    fn find_pair(&self, name: &str, value: &str) -> Option<&Pair> {
+        let name = &self.names[self.name_id(name)? as usize];
+        let hash = self.hasher.hash_one(value);
+        let p = name.values.find(hash, |p| &*self.pairs[*p as usize].value == value)?;
+        Some(&self.pairs[*p as usize])
+    }
+
+    fn pairs_of(&self, id: u32) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or(&[]);
+        pairs.iter().map(|p| self.pair(*p))
+    }
+
+    /// The labels of a series; empty if there is none with this id.
+    #[must_use]
+    pub fn labels(&self, id: u32) -> Labels {
+        Labels::from_sorted(self.pairs_of(id))
+    }
+
+    /// The pair numbers of a series, in the order of its labels.
+    #[must_use]
+    pub fn pair_ids(&self, id: u32) -> &[u32] {
+        self.series.get(id as usize).and_then(Option::as_deref).unwrap_or(&[])
+    }
+
+    /// Name and value of a pair.
+    #[must_use]
+    pub fn pair(&self, p: u32) -> (&str, &str) {
+        let pair = &self.pairs[p as usize];
+        (&self.names[pair.name as usize].text, &pair.value)
+    }
+
+    /// How many pair numbers there are, the free ones included.
+    #[must_use]
+    pub fn pair_ids_end(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// How many series there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.live.len()
+    }
+
+    /// The ids of all series.
+    #[must_use]
+    pub fn live(&self) -> &RoaringBitmap {
+        &self.live
+    }
+
+    /// Names that series have, in no particular order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter(|n| !n.values.is_empty()).map(|n| &*n.text)
+    }
+
+    /// Values of a label and how many series have each, in no particular order.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
+        let name = self.name_id(name).map(|id| &self.names[id as usize]);
+        name.into_iter().flat_map(|n| n.values.iter()).map(|p| {
+            let pair = &self.pairs[*p as usize];
+            (&*pair.value, pair.postings.len())
+        })
+    }
+
+    /// How many label pairs there are.
+    #[must_use]
+    pub fn pair_count(&self) -> usize {
+        self.pairs.len() - self.free_pairs.len()
+    }
+}
+
+impl Lookup for HeadIndex {
+    fn all(&self) -> RoaringBitmap {
+        self.live.clone()
+    }
+
+    fn pair(&self, name: &str, value: &str) -> Cow<'_, RoaringBitmap> {
+        self.find_pair(name, value).map_or_else(Cow::default, |p| p.postings.bitmap())
+    }
+
+    fn union_values(
+        &self,
+        name: &str,
+        prefix: &str,
+        wanted: &mut dyn FnMut(&str) -> bool,
+        into: &mut RoaringBitmap,
+    ) {
+        let Some(name) = self.name_id(name) else { return };
+        for p in &self.names[name as usize].values {
+            let pair = &self.pairs[*p as usize];
+            if pair.value.starts_with(prefix) && wanted(&pair.value) {
+                match &pair.postings {
+                    Postings::Few(ids) => into.extend(ids.iter().copied()),
+                    Postings::Many(bitmap) => *into |= bitmap.as_ref(),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::select;
+    use super::*;
+    use crate::model::{MatchOp, Matcher};
+    use proptest::prelude::*;
+
+    fn labels(i: usize) -> Labels {
+        Labels::from_pairs([
+            ("__name__".to_owned(), format!("m{}", i % 3)),
+            ("a".to_owned(), if i.is_multiple_of(4) { String::new() } else { format!("v{}", i % 5) }),
+            ("id".to_owned(), i.to_string()),
+        ])
+    }
+
+    proptest! {
+        #[test]
+        fn matchers_select_what_they_match(
+            ops in proptest::collection::vec((any::<bool>(), 0usize..60), 0..150),
+            matchers in proptest::collection::vec((0usize..4, 0usize..4, 0usize..8), 0..4),
+        ) {
+            let mut index = HeadIndex::default();
+            let mut model = std::collections::BTreeMap::new();
+            for (insert, i) in ops {
+                let l = labels(i);
+                prop_assert_eq!(index.find(&l), model.get(&l).copied());
+                if insert && !model.contains_key(&l) {
+                    index.insert(i as u32, &l);
+                    model.insert(l, i as u32);
+                } else if !insert {
+                    index.remove(i as u32);
+                    model.remove(&l);
+                }
+            }
+            let matchers: Vec<Matcher> = matchers.into_iter().map(|(op, name, value)| {
+                let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][op];
+                let name = ["__name__", "a", "id", "none"][name];
+                let value = ["m1", "v2", "", "m1|m2", "v.*", ".*", ".+", "|v3|7"][value];
+                Matcher::new(op, name, value).unwrap()
+            }).collect();
+            let want: Vec<u32> = {
+                let mut ids: Vec<u32> = model.iter()
+                    .filter(|(l, _)| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or(""))))
+                    .map(|(_, id)| *id).collect();
+                ids.sort_unstable();
+                ids
+            };
+            prop_assert_eq!(select(&index, &matchers).into_iter().collect::<Vec<_>>(), want, "{:?}", matchers);
+            for (l, id) in &model {
+                prop_assert_eq!(&index.labels(*id), l);
+            }
+            let names: std::collections::BTreeSet<&str> = index.names().collect();
+            let want: std::collections::BTreeSet<&str> = model.keys().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
+            prop_assert_eq!(names, want);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! From labels to series: which series do matchers select, which labels does a series have.
+//!
+//! [`postings`] holds the ids of the series with one label pair; [`head`] is the index of the series in memory;
+//! [`select`] evaluates matchers over any index that answers [`select::Lookup`] (the head's and a block's).
+
+pub mod head;
+pub mod postings;
+pub mod select;
+
+pub use head::HeadIndex;
+pub use select::{Lookup, select};

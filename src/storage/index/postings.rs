@@ -1,0 +1,104 @@
+//! The ids of the series with one label pair.
+
+use std::borrow::Cow;
+
+use roaring::RoaringBitmap;
+
+/// Up to this many ids are kept as a plain list: a bitmap has a fixed cost of some sixty bytes.
+const FEW_MAX: usize = 16;
+
+/// A set of series ids.
+#[derive(Clone, Debug)]
+pub enum Postings {
+    /// Ascending.
+    Few(Vec<u32>),
+    Many(Box<RoaringBitmap>),
+}
+
+impl Default for Postings {
+    fn default() -> Self {
+        Postings::Few(Vec::new())
+    }
+}
+
+impl Postings {
+    pub fn insert(&mut self, id: u32) {
+        match self {
+            Postings::Few(ids) => {
+                if let Err(at) = ids.binary_search(&id) {
+                    if ids.len() == FEW_MAX {
+                        let mut bitmap: RoaringBitmap = ids.iter().copied().collect();
+                        bitmap.insert(id);
+                        *self = Postings::Many(Box::new(bitmap));
+                    } else {
+                        if ids.len() == ids.capacity() {
+                            ids.reserve_exact(if ids.is_empty() { 1 } else { 4 });
+                        }
+                        ids.insert(at, id);
+                    }
+                }
+            }
+            Postings::Many(bitmap) => {
+                bitmap.insert(id);
+            }
+        }
+    }
+
+    /// Takes the ids out of the set; returns whether it is empty now.
+    pub fn remove(&mut self, id: u32) -> bool {
+        match self {
+            Postings::Few(ids) => {
+                if let Ok(at) = ids.binary_search(&id) {
+                    ids.remove(at);
+                }
+                ids.is_empty()
+            }
+            Postings::Many(bitmap) => {
+                bitmap.remove(id);
+                bitmap.is_empty()
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Postings::Few(ids) => ids.len() as u64,
+            Postings::Many(bitmap) => bitmap.len(),
+        }
+    }
+
+    /// As a bitmap, to compute with.
+    #[must_use]
+    pub fn bitmap(&self) -> Cow<'_, RoaringBitmap> {
+        match self {
+            Postings::Few(ids) => Cow::Owned(ids.iter().copied().collect()),
+            Postings::Many(bitmap) => Cow::Borrowed(bitmap),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(ops in proptest::collection::vec((any::<bool>(), 0u32..50), 0..200)) {
+            let (mut postings, mut model) = (Postings::default(), BTreeSet::new());
+            for (insert, id) in ops {
+                if insert {
+                    postings.insert(id);
+                    model.insert(id);
+                } else {
+                    model.remove(&id);
+                    prop_assert_eq!(postings.remove(id), model.is_empty());
+                }
+            }
+            prop_assert_eq!(postings.len(), model.len() as u64);
+            prop_assert_eq!(postings.bitmap().iter().collect::<Vec<_>>(), model.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

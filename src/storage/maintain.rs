@@ -1,0 +1,430 @@
+//! The ring turns: windows that ended are sealed, the oldest fall off, what is empty leaves the memory.
+//!
+//! All of it happens in [`Db::maintain`], called now and then with the time. Sealing `..cut` goes so:
+//!
+//! 1. Samples before `cut` are refused from now on, so that what is sealed does not change any more.
+//! 2. Every series' samples before `cut` are written to a block, which is synced and renamed into place.
+//! 3. The block joins the ring, which answers for the time before `cut` from then on; the head drops its part.
+//! 4. A checkpoint of the series is written, and the WAL's segments before `cut` are removed.
+//!
+//! A crash between any two steps leaves a directory that opens to the same samples: a block that is not in place
+//! is no block, and samples before the newest block's end are skipped in a replay.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use roaring::RoaringBitmap;
+
+use super::api::{FsyncPolicy, Samples};
+use super::block::{self, Block, BlockWriter};
+use super::db::{Db, Ring, lock, read, write};
+use super::disk;
+use super::head::SHARDS;
+use super::open::blocks_dir;
+use super::wal::Wal;
+use crate::model::Timestamp;
+
+/// A window is sealed once samples are this part of a window past its end, so that late ones find it open …
+const GRACE_PART: i64 = 8;
+const GRACE_MAX_MS: i64 = 15 * 60_000;
+/// … and once nothing more has come for it since this long.
+const QUIET_MS: i64 = 120_000;
+/// When memory or disk is short, this much of the newest samples stays open at least.
+const EARLY_GRACE_MAX_MS: i64 = 60_000;
+/// The WAL may take this part of the bytes that retention allows.
+const WAL_PART: u64 = 4;
+/// Memory of a series besides its samples, for the bound on the head's bytes.
+const SERIES_BYTES: u64 = 200;
+/// So many series are removed, or written to a checkpoint, under one lock of the index.
+const SERIES_AT_ONCE: usize = 4096;
+
+/// What maintenance remembers from one call to the next.
+#[derive(Debug, Default)]
+pub(super) struct Maintenance {
+    /// Windows of the head: how many samples they had been given, and since when they have not been given more.
+    quiet: BTreeMap<Timestamp, (u64, Timestamp)>,
+    /// Something was sealed since idle series were last looked for.
+    look_for_idle: bool,
+    /// Series that were empty then.
+    idle: RoaringBitmap,
+}
+
+/// What a call of [`Storage::maintain`](super::Storage::maintain) did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    pub blocks_sealed: usize,
+    pub blocks_removed: usize,
+    pub series_removed: usize,
+    /// Damaged blocks that were set aside.
+    pub blocks_set_aside: usize,
+    /// What went wrong; it is in the log and tried again by the next call.
+    pub failure: Option<String>,
+}
+
+impl Db {
+    pub fn maintain(&self, now: Timestamp) -> Maintained {
+        let mut memory = lock(&self.maintenance);
+        let mut done = Maintained::default();
+        if let Some(ahead) = self.options.ahead_max_ms {
+            self.max_valid.store(now.saturating_add(ahead), Ordering::Release);
+        }
+        let oldest = now.saturating_sub(self.options.retention_ms);
+        self.min_valid.fetch_max(oldest, Ordering::AcqRel);
+        self.note_quiet(&mut memory, now);
+        self.remove_idle(&mut memory, &mut done);
+        if let Some(dir) = &self.dir {
+            if self.options.fsync == FsyncPolicy::Interval
+                && let Err(error) = self.flush()
+            {
+                fail(&mut done, "The WAL cannot be synced", &error);
+            }
+            self.set_damaged_aside(&dir.path, &mut done);
+            while let Some(cut) = self.next_cut(&memory, now) {
+                match self.seal(&dir.path, cut) {
+                    Ok(sealed) => {
+                        done.blocks_sealed += usize::from(sealed);
+                        memory.look_for_idle = true;
+                    }
+                    Err(error) => {
+                        self.metrics.seal_failures.inc();
+                        fail(&mut done, "A window cannot be sealed", &error);
+                        break;
+                    }
+                }
+            }
+            self.remove_oldest(oldest, &mut done);
+        } else if lock(&self.windows).first_key_value().is_some_and(|(start, _)| *start < oldest) {
+            self.drop_from_head(oldest);
+            memory.look_for_idle = true;
+        }
+        if memory.look_for_idle {
+            memory.look_for_idle = false;
+            self.look_for_idle(&mut memory);
+        }
+        self.update_gauges();
+        done
+    }
+
+    pub(super) fn update_gauges(&self) {
+        let m = &self.metrics;
+        let ring = self.ring();
+        m.series.set(read(&self.index).labels.len());
+        m.head_chunks.set((0..SHARDS).map(|i| self.head.lock_shard(i).chunks).sum());
+        m.wal_bytes.set(self.wal.as_ref().map_or(0, Wal::bytes));
+        m.blocks.set(ring.blocks.len() as u64);
+        m.block_bytes.set(ring.blocks.iter().map(|b| b.bytes()).sum());
+    }
+
+    fn note_quiet(&self, memory: &mut Maintenance, now: Timestamp) {
+        let windows = lock(&self.windows);
+        memory.quiet.retain(|start, _| windows.contains_key(start));
+        for (start, n) in windows.iter() {
+            let known = memory.quiet.entry(*start).or_insert((*n, now));
+            if known.0 != *n {
+                *known = (*n, now);
+            }
+        }
+    }
+
+    /// Up to where the head is to be sealed now, if anywhere.
+    fn next_cut(&self, memory: &Maintenance, now: Timestamp) -> Option<Timestamp> {
+        let first = *lock(&self.windows).first_key_value()?.0;
+        let window_ms = self.options.window_ms;
+        let end = first.saturating_add(window_ms);
+        let newest = self.max_ts.load(Ordering::Relaxed);
+        let grace = (window_ms / GRACE_PART).min(GRACE_MAX_MS);
+        if newest >= end.saturating_add(grace) {
+            let quiet = memory.quiet.get(&first).is_some_and(|q| now - q.1 >= QUIET_MS.min(grace));
+            // A source that lags for ever must not keep the ring from turning. Before the first block there is none:
+            // somebody may be writing history, oldest first.
+            let lags = !self.ring().blocks.is_empty() && newest >= end.saturating_add(window_ms);
+            if quiet || lags {
+                return Some(end);
+            }
+        }
+        if self.is_short() {
+            let early_grace = (window_ms / GRACE_PART).min(EARLY_GRACE_MAX_MS);
+            let cut = end.min(newest.saturating_sub(early_grace));
+            let begun = self.ring().sealed_until.max(first);
+            return (cut > begun).then_some(cut);
+        }
+        None
+    }
+
+    /// Whether the head has outgrown what memory or disk is given to it.
+    fn is_short(&self) -> bool {
+        let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
+        if self.options.retention_bytes.is_some_and(|bound| wal_bytes > bound / WAL_PART) {
+            return true;
+        }
+        let bound = self.options.head_bytes_max;
+        bound > 0 && {
+            let chunks: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
+            chunks + read(&self.index).labels.len() * SERIES_BYTES > bound
+        }
+    }
+
+    /// Seals all windows that have samples, up to the newest sample.
+    pub fn seal_all(&self) -> io::Result<()> {
+        let mut memory = lock(&self.maintenance);
+        let newest = self.max_ts.load(Ordering::Relaxed);
+        let Some(dir) = &self.dir else { return Ok(()) };
+        loop {
+            let Some(first) = lock(&self.windows).first_key_value().map(|(start, _)| *start) else {
+                return Ok(());
+            };
+            let end = first.saturating_add(self.options.window_ms);
+            self.seal(&dir.path, end.min(newest.saturating_add(1)))?;
+            memory.look_for_idle = true;
+            if end > newest {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Seals everything before `cut`; returns whether there was anything.
+    fn seal(&self, dir: &std::path::Path, cut: Timestamp) -> io::Result<bool> {
+        let Some(wal) = &self.wal else { return Ok(false) };
+        let before = self.min_valid.fetch_max(cut, Ordering::SeqCst);
+        let block = match self.write_block(dir, cut) {
+            Ok(block) => block,
+            Err(error) => {
+                // Nothing was sealed, so late samples are welcome again.
+                let _moved_meanwhile =
+                    self.min_valid.compare_exchange(cut, before, Ordering::SeqCst, Ordering::SeqCst);
+                return Err(error);
+            }
+        };
+        let sealed = block.is_some();
+        {
+            let mut ring = write(&self.ring);
+            let mut blocks = ring.blocks.to_vec();
+            blocks.extend(block);
+            *ring = Ring { blocks: Arc::new(blocks), sealed_until: ring.sealed_until.max(cut) };
+        }
+        self.metrics.seals.inc_by(u64::from(sealed));
+        self.drop_from_head(cut);
+        if sealed {
+            self.checkpoint(wal, cut)?;
+        }
+        Ok(sealed)
+    }
+
+    fn drop_from_head(&self, cut: Timestamp) {
+        for i in 0..SHARDS {
+            self.head.lock_shard(i).drop_before(cut);
+        }
+        let window_ms = self.options.window_ms;
+        lock(&self.windows).retain(|start, _| start.saturating_add(window_ms) > cut);
+    }
+
+    /// Writes the head's samples before `cut` as a block; `None` if there are none.
+    fn write_block(&self, dir: &std::path::Path, cut: Timestamp) -> io::Result<Option<Arc<Block>>> {
+        let sealed_until = self.ring().sealed_until;
+        let Some(series) = self.series_before(sealed_until, cut) else { return Ok(None) };
+        let pairs: Vec<(&str, &str)> = series.pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let first = lock(&self.windows).first_key_value().map_or(cut, |(start, _)| *start);
+        let range = (sealed_until.max(first).min(cut), cut);
+        let path = blocks_dir(dir).join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
+        let footer = disk::write_whole(&path, |out| {
+            let mut writer = BlockWriter::new(out, range, &pairs)?;
+            let (mut samples, mut scratch) = (Samples::default(), Vec::new());
+            for i in &series.order {
+                let part = {
+                    let id = series.ids[*i as usize];
+                    self.head.lock_one(id).get(id).map(|s| s.snapshot())
+                };
+                samples.clear();
+                if let Some(part) = part {
+                    part.read(sealed_until, cut - 1, &mut samples, &mut scratch);
+                }
+                writer.series(series.ranks(*i), &samples)?;
+            }
+            writer.finish()
+        })?;
+        if footer.samples == 0 {
+            std::fs::remove_file(&path)?;
+            return Ok(None);
+        }
+        tracing::info!(block = %path.display(), series = footer.series, samples = footer.samples, "Sealed a block");
+        Block::open(&path).map(|b| Some(Arc::new(b))).map_err(io::Error::other)
+    }
+
+    /// The series that have samples before `cut`, with their labels as numbers that sort as the labels do.
+    fn series_before(&self, from: Timestamp, cut: Timestamp) -> Option<SeriesToSeal> {
+        let index = read(&self.index);
+        let mut series = SeriesToSeal::default();
+        let mut used = RoaringBitmap::new();
+        for id in index.labels.live() {
+            if self.head.lock_one(id).get(id).is_some_and(|s| s.overlaps(from, cut - 1)) {
+                let pairs = index.labels.pair_ids(id);
+                series.ids.push(id);
+                series.flat.extend_from_slice(pairs);
+                series.ends.push(series.flat.len());
+                used.extend(pairs.iter().copied());
+            }
+        }
+        if series.ids.is_empty() {
+            return None;
+        }
+        let mut by_text: Vec<(&str, &str, u32)> = used
+            .iter()
+            .map(|p| {
+                let (n, v) = index.labels.pair(p);
+                (n, v, p)
+            })
+            .collect();
+        by_text.sort_unstable();
+        let mut ranks = vec![0u32; index.labels.pair_ids_end()];
+        let mut last_name: Arc<str> = Arc::from("");
+        for (rank, (name, value, p)) in by_text.into_iter().enumerate() {
+            ranks[p as usize] = rank as u32;
+            if *last_name != *name {
+                last_name = Arc::from(name);
+            }
+            series.pairs.push((Arc::clone(&last_name), value.into()));
+        }
+        drop(index);
+        for p in &mut series.flat {
+            *p = ranks[*p as usize];
+        }
+        let mut order: Vec<u32> = (0..series.ids.len() as u32).collect();
+        order.sort_unstable_by(|a, b| series.ranks(*a).cmp(series.ranks(*b)));
+        series.order = order;
+        Some(series)
+    }
+
+    /// Ends the WAL's segment, writes who lives, and removes the segments that hold nothing from `cut` on.
+    fn checkpoint(&self, wal: &Wal, cut: Timestamp) -> io::Result<()> {
+        let number = wal.end_segment()?;
+        let live: Vec<u32> = read(&self.index).labels.live().iter().collect();
+        wal.checkpoint(number, cut, |out| {
+            {
+                let metadata = read(&self.metadata);
+                out.frame(0, |f| f.metadata(metadata.iter().map(|(n, m)| (n.as_str(), m))))?;
+            }
+            for some in live.chunks(SERIES_AT_ONCE) {
+                let named: Vec<_> = {
+                    let index = read(&self.index);
+                    some.iter().map(|id| (self.head.reference(*id), index.labels.labels(*id))).collect()
+                };
+                out.frame(named.len() as u64, |f| f.series(named.iter().map(|(s, l)| (*s, l.iter()))))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes which series hold no sample. Those that still hold none at the next call are removed; a batch in
+    /// between, which knows such a series by its reference, then finds it still there.
+    fn look_for_idle(&self, memory: &mut Maintenance) {
+        let index = read(&self.index);
+        for id in index.labels.live() {
+            let mut shard = self.head.lock_one(id);
+            if let Some((series, _)) = shard.get_mut(id)
+                && series.is_empty()
+            {
+                series.idle = true;
+                memory.idle.insert(id);
+            }
+        }
+    }
+
+    fn remove_idle(&self, memory: &mut Maintenance, done: &mut Maintained) {
+        let idle: Vec<u32> = std::mem::take(&mut memory.idle).into_iter().collect();
+        for some in idle.chunks(SERIES_AT_ONCE) {
+            let mut index = write(&self.index);
+            for id in some {
+                let mut shard = self.head.lock_one(*id);
+                let still = shard.get(*id).is_some_and(|s| s.idle && s.is_empty());
+                if still {
+                    lock(&self.unlogged).remove(&self.head.reference(*id));
+                    self.head.drop_series(&mut shard, *id);
+                    drop(shard);
+                    index.labels.remove(*id);
+                    index.free.push(*id);
+                    done.series_removed += 1;
+                }
+            }
+        }
+        self.metrics.series_removed.inc_by(done.series_removed as u64);
+    }
+
+    fn set_damaged_aside(&self, dir: &std::path::Path, done: &mut Maintained) {
+        let damaged = |b: &Arc<Block>| b.is_damaged();
+        if !self.ring().blocks.iter().any(damaged) {
+            return;
+        }
+        let mut ring = write(&self.ring);
+        let (aside, whole): (Vec<_>, Vec<_>) = ring.blocks.iter().cloned().partition(damaged);
+        ring.blocks = Arc::new(whole);
+        drop(ring);
+        for block in aside {
+            self.metrics.damaged.inc();
+            done.blocks_set_aside += 1;
+            match disk::quarantine(dir, block.path()) {
+                Ok(to) => {
+                    tracing::error!(block = %block.path().display(), set_aside = %to.display(), "Set a damaged block aside");
+                }
+                Err(error) => fail(done, "A damaged block cannot be set aside", &error),
+            }
+        }
+    }
+
+    /// Lets blocks fall off: those that end before `oldest`, and the oldest ones while the disk holds too much.
+    fn remove_oldest(&self, oldest: Timestamp, done: &mut Maintained) {
+        let mut removed = Vec::new();
+        {
+            let mut ring = write(&self.ring);
+            let mut blocks = ring.blocks.to_vec();
+            let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
+            let mut bytes = wal_bytes + blocks.iter().map(|b| b.bytes()).sum::<u64>();
+            while let Some(first) = blocks.first() {
+                let too_large = self.options.retention_bytes.is_some_and(|bound| bytes > bound);
+                if first.footer().ts.1 >= oldest && !too_large {
+                    break;
+                }
+                bytes -= first.bytes();
+                removed.push(blocks.remove(0));
+            }
+            if removed.is_empty() {
+                return;
+            }
+            ring.blocks = Arc::new(blocks);
+        }
+        for block in removed {
+            done.blocks_removed += 1;
+            if let Err(error) = block.remove() {
+                fail(done, "A block past retention cannot be removed", &error);
+            }
+        }
+    }
+}
+
+/// Notes what went wrong, and logs it.
+fn fail(done: &mut Maintained, what: &str, error: &dyn std::fmt::Display) {
+    tracing::error!(%error, "{what}");
+    done.failure.get_or_insert_with(|| format!("{what}: {error}"));
+}
+
+/// The series of a block to be.
+#[derive(Debug, Default)]
+struct SeriesToSeal {
+    ids: Vec<u32>,
+    /// The pairs of all series, one after the other, as positions in `pairs`.
+    flat: Vec<u32>,
+    ends: Vec<usize>,
+    /// Ascending.
+    pairs: Vec<(Arc<str>, Box<str>)>,
+    /// Positions in `ids`, ascending by labels.
+    order: Vec<u32>,
+}
+
+impl SeriesToSeal {
+    fn ranks(&self, i: u32) -> &[u32] {
+        let i = i as usize;
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.flat[start..self.ends[i]]
+    }
+}

@@ -1,0 +1,88 @@
+//! What storage counts of itself.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Unit;
+
+use crate::telemetry::Registry;
+
+/// Counters and gauges; the default ones are registered nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct StorageMetrics {
+    pub samples_appended: Counter,
+    pub out_of_order_samples: Counter,
+    pub duplicate_samples: Counter,
+    pub too_old_samples: Counter,
+    pub too_far_ahead_samples: Counter,
+    pub series_created: Counter,
+    pub series_removed: Counter,
+    pub series_refused: Counter,
+    pub wal_write_failures: Counter,
+    pub seals: Counter,
+    pub seal_failures: Counter,
+    pub damaged: Counter,
+    pub series: Gauge<u64, AtomicU64>,
+    pub head_chunks: Gauge<u64, AtomicU64>,
+    pub wal_bytes: Gauge<u64, AtomicU64>,
+    pub blocks: Gauge<u64, AtomicU64>,
+    pub block_bytes: Gauge<u64, AtomicU64>,
+}
+
+impl StorageMetrics {
+    /// Makes the metrics known.
+    pub fn register(registry: &mut Registry) -> Self {
+        let m = StorageMetrics::default();
+        let mut counter = |name: &str, help: &str, c: &Counter| {
+            registry.register(format!("storage_{name}"), help, c.clone())
+        };
+        counter("samples_appended", "Samples taken", &m.samples_appended);
+        counter(
+            "out_of_order_samples",
+            "Samples refused because their series has a newer one",
+            &m.out_of_order_samples,
+        );
+        counter(
+            "duplicate_samples",
+            "Samples refused because their series has another value at their time",
+            &m.duplicate_samples,
+        );
+        counter(
+            "too_old_samples",
+            "Samples refused because their window is sealed or past retention",
+            &m.too_old_samples,
+        );
+        counter(
+            "too_far_ahead_samples",
+            "Samples refused because they are too far in the future",
+            &m.too_far_ahead_samples,
+        );
+        counter("series_created", "Series made", &m.series_created);
+        counter(
+            "series_removed",
+            "Series removed from memory because they have no sample there any more",
+            &m.series_removed,
+        );
+        counter("series_refused", "Series refused because of the limit on their number", &m.series_refused);
+        counter(
+            "wal_write_failures",
+            "Batches refused because the WAL could not be written",
+            &m.wal_write_failures,
+        );
+        counter("seals", "Blocks written", &m.seals);
+        counter("seal_failures", "Attempts to write a block or a checkpoint that failed", &m.seal_failures);
+        counter("damaged", "Damaged blocks and pieces of the WAL that were set aside", &m.damaged);
+        registry.register("storage_series", "Series in memory", m.series.clone());
+        registry.register("storage_head_chunks", "Full chunks in memory", m.head_chunks.clone());
+        registry.register_with_unit("storage_wal", "Bytes of the WAL", Unit::Bytes, m.wal_bytes.clone());
+        registry.register("storage_blocks", "Blocks of the ring", m.blocks.clone());
+        registry.register_with_unit(
+            "storage_block",
+            "Bytes of the blocks",
+            Unit::Bytes,
+            m.block_bytes.clone(),
+        );
+        m
+    }
+}

@@ -1,0 +1,597 @@
+//! The storage as a whole: against its slow twin, over restarts, damage and retention.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use proptest::prelude::*;
+
+use super::twin::{Twin, Value};
+use super::*;
+use crate::model::{
+    FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType, Span, Timestamp, stale_marker,
+};
+
+const ALWAYS: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
+const HOUR: i64 = 3_600_000;
+
+fn options(dir: &Path) -> StorageOptions {
+    StorageOptions { dir: Some(dir.to_owned()), ..StorageOptions::default() }
+}
+
+fn labels(i: usize) -> Labels {
+    let name = format!("m{}", i % 3);
+    Labels::from_pairs([
+        ("__name__", name.as_str()),
+        ("id", &i.to_string()),
+        ("odd", if i % 2 == 1 { "yes" } else { "" }),
+    ])
+}
+
+fn histogram(i: i64) -> Arc<FloatHistogram> {
+    Arc::new(FloatHistogram {
+        schema: (i % 3) as i32,
+        count: i as f64,
+        sum: i as f64 / 3.0,
+        positive_spans: vec![Span { offset: 0, length: 2 }],
+        positive_buckets: vec![1.0, i as f64],
+        ..FloatHistogram::default()
+    })
+}
+
+/// The selected series with samples, ascending by labels.
+fn query(storage: &Storage, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<(Labels, Samples)> {
+    let mut found: Vec<(Labels, Samples)> = storage
+        .reader()
+        .select(matchers, from, to)
+        .iter()
+        .map(|s| {
+            let mut samples = Samples::default();
+            s.read(from, to, &mut samples);
+            (s.labels().clone(), samples)
+        })
+        .filter(|(_, s)| !s.is_empty())
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// With values as bits, so that NaN is equal to itself.
+fn bits(
+    found: Vec<(Labels, Samples)>,
+) -> Vec<(Labels, Vec<(Timestamp, u64)>, Vec<(Timestamp, Arc<FloatHistogram>)>)> {
+    let zip = |s: Samples| {
+        assert_eq!((s.ts.len(), s.hist_ts.len()), (s.vs.len(), s.hists.len()));
+        assert!(s.ts.is_sorted_by(|a, b| a < b) && s.hist_ts.is_sorted_by(|a, b| a < b));
+        let floats = s.ts.into_iter().zip(s.vs.into_iter().map(f64::to_bits)).collect();
+        (floats, s.hist_ts.into_iter().zip(s.hists).collect())
+    };
+    found
+        .into_iter()
+        .map(|(l, s)| {
+            let (floats, histograms) = zip(s);
+            (l, floats, histograms)
+        })
+        .collect()
+}
+
+/// Writes one sample per series at `ts`.
+fn scrape(storage: &Storage, series: std::ops::Range<usize>, ts: Timestamp, value: f64) -> CommitStats {
+    let mut a = storage.appender();
+    for i in series {
+        let s = a.series(&labels(i)).unwrap();
+        let _counted = a.append(s, ts, value);
+    }
+    a.commit().unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Commit(Vec<(usize, i64, u8)>),
+    DropBatch,
+    Reopen,
+    SealAll,
+    Maintain,
+    Query { matcher: (usize, usize, usize), from: i64, length: i64 },
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => proptest::collection::vec((0usize..8, -60i64..400, any::<u8>()), 1..20).prop_map(Op::Commit),
+        1 => Just(Op::DropBatch),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::SealAll),
+        3 => Just(Op::Maintain),
+        3 => ((0usize..4, 0usize..3, 0usize..5), -100i64..6000, 0i64..3000)
+            .prop_map(|(matcher, from, length)| Op::Query { matcher, from, length }),
+    ]
+}
+
+fn value(seed: u8, ts: Timestamp) -> Value {
+    Value::Float(match seed % 8 {
+        0 => 1.0,
+        1 => ts as f64,
+        2 => ts as f64 / 100.0,
+        3 => f64::from(seed) * 0.001,
+        4 => stale_marker(),
+        5 => -0.0,
+        6 => return Value::Histogram(histogram(ts.abs() % 50)),
+        _ => (ts as f64).sqrt(),
+    })
+}
+
+fn check_twin(ops: Vec<Op>, durable: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    // Windows of a second, so that a few hundred samples turn the ring several times.
+    let options = StorageOptions {
+        dir: durable.then(|| dir.path().to_owned()),
+        window_ms: 1000,
+        retention_ms: 1 << 50,
+        wal_segment_bytes: 2000,
+        ..StorageOptions::default()
+    };
+    let mut storage = Storage::open(options.clone()).unwrap();
+    let mut twin = Twin::default();
+    let (mut now, mut newest) = (0, 0);
+    let all: [Matcher; 0] = [];
+    for op in ops {
+        match op {
+            Op::Commit(samples) => {
+                let mut a = storage.appender();
+                let mut want = CommitStats::default();
+                let min_valid = storage.min_valid_ts();
+                let mut sorted = Vec::new();
+                for (i, dt, seed) in samples {
+                    let ts: i64 = newest + dt;
+                    sorted.push((i, ts, value(seed, ts)));
+                }
+                // Within a batch floats go first.
+                sorted.sort_by_key(|s| matches!(s.2, Value::Histogram(_)));
+                let mut latest = newest;
+                for (i, ts, v) in sorted {
+                    let series = a.series(&labels(i)).unwrap();
+                    let taken = match &v {
+                        Value::Float(v) => a.append(series, ts, *v),
+                        Value::Histogram(h) => a.append_histogram(series, ts, Arc::clone(h)),
+                    };
+                    assert!(matches!(taken, Ok(()) | Err(AppendError::TooOld)));
+                    match twin.append(&labels(i), ts, v, min_valid) {
+                        None => want.repeated += 1,
+                        Some(Ok(())) => {
+                            want.samples += 1;
+                            latest = latest.max(ts);
+                        }
+                        Some(Err(AppendError::OutOfOrder)) => want.out_of_order += 1,
+                        Some(Err(AppendError::DuplicateTimestamp)) => want.duplicates += 1,
+                        Some(Err(_)) => want.too_old += 1,
+                    }
+                }
+                newest = latest;
+                let got = a.commit().unwrap();
+                // Whether a sample without room counts against the newest before the batch or within it is free.
+                let no_room = |s: &CommitStats| s.repeated + s.out_of_order + s.duplicates;
+                assert_eq!(
+                    (got.samples, got.too_old, no_room(&got)),
+                    (want.samples, want.too_old, no_room(&want))
+                );
+            }
+            Op::DropBatch => {
+                let mut a = storage.appender();
+                let s = a.series(&labels(0)).unwrap();
+                let _either = a.append(s, newest + 1, 77.0);
+            }
+            Op::Reopen => {
+                if durable {
+                    drop(storage);
+                    storage = Storage::open(options.clone()).unwrap();
+                }
+            }
+            Op::SealAll => storage.seal_all().unwrap(),
+            Op::Maintain => {
+                now += 200;
+                let done = storage.maintain(now.min(newest));
+                assert_eq!((done.failure, done.blocks_set_aside), (None, 0));
+            }
+            Op::Query { matcher: (op, name, value), from, length } => {
+                let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][op];
+                let value = ["m1", "", "3|5", ".+", "yes"][value];
+                let m = [Matcher::new(op, ["__name__", "id", "odd"][name], value).unwrap()];
+                assert_eq!(
+                    bits(query(&storage, &m, from, from + length)),
+                    bits(twin.query(&m, from, from + length))
+                );
+            }
+        }
+    }
+    assert_eq!(bits(query(&storage, &all, ALWAYS.0, ALWAYS.1)), bits(twin.query(&all, ALWAYS.0, ALWAYS.1)));
+    assert_eq!(storage.verify(), Vec::<PathBuf>::new());
+    if durable {
+        drop(storage);
+        let storage = Storage::open(options).unwrap();
+        assert_eq!(
+            bits(query(&storage, &all, ALWAYS.0, ALWAYS.1)),
+            bits(twin.query(&all, ALWAYS.0, ALWAYS.1))
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_disk_it_is_its_twin(ops in proptest::collection::vec(any_op(), 1..60)) {
+        check_twin(ops, true);
+    }
+
+    #[test]
+    fn in_memory_it_is_its_twin(ops in proptest::collection::vec(any_op(), 1..60)) {
+        check_twin(ops, false);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    for t in 0..500 {
+        scrape(&storage, 0..50, t * 15_000, t as f64);
+    }
+    let metadata =
+        Metadata { metric_type: MetricType::Counter, help: "What it\ncounts".into(), unit: "bytes".into() };
+    storage.set_metadata("m1", metadata.clone());
+    let before = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+    assert_eq!(before.len(), 50);
+    assert_eq!(before[0].1.ts.len(), 500);
+    // As a kill leaves it: nothing is closed, no lock is let go in order.
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), copy.path());
+    let other = Storage::open(options(copy.path())).unwrap();
+    assert_eq!(query(&other, &[], ALWAYS.0, ALWAYS.1), before);
+    assert_eq!(other.reader().metadata(), [("m1".to_owned(), metadata.clone())]);
+    // Twice, and over a seal with its checkpoint.
+    other.seal_all().unwrap();
+    scrape(&other, 0..50, 500 * 15_000, 1.0);
+    drop(other);
+    let other = Storage::open(options(copy.path())).unwrap();
+    assert_eq!(query(&other, &[], ALWAYS.0, 499 * 15_000), before);
+    assert_eq!(query(&other, &[], 500 * 15_000, ALWAYS.1).len(), 50);
+    assert_eq!(other.reader().metadata_of("m1"), Some(metadata));
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target)
+        } else {
+            drop(fs::copy(entry.path(), target).unwrap())
+        }
+    }
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == extension))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    let error = Storage::open(options(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("another process has it open"), "{error}");
+    drop(storage);
+    Storage::open(options(dir.path())).unwrap();
+}
+
+#[test]
+fn a_cut_wal_loses_only_what_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    for t in 0..20 {
+        scrape(&storage, 0..3, t * 1000, t as f64);
+    }
+    drop(storage);
+    let wal = files(&dir.path().join("wal"), "wal").remove(0);
+    let whole = fs::read(&wal).unwrap();
+    let mut seen = 0;
+    for cut in (0..=whole.len()).step_by(7) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), copy.path());
+        fs::write(copy.path().join("wal").join(wal.file_name().unwrap()), &whole[..cut]).unwrap();
+        let storage = Storage::open(options(copy.path())).unwrap();
+        let found = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+        let n = found.first().map_or(0, |s| s.1.ts.len());
+        // All series of a batch, or none.
+        assert!(found.iter().all(|s| s.1.ts.len() == n), "torn batch at {cut}");
+        assert!(n >= seen);
+        seen = n;
+        // And it goes on.
+        assert_eq!(scrape(&storage, 0..3, 100_000, 1.0).samples, 3);
+    }
+    assert!(seen >= 19);
+}
+
+#[test]
+fn a_flipped_bit_in_the_wal_costs_one_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    for t in 0..20 {
+        scrape(&storage, 0..3, t * 1000, t as f64);
+    }
+    drop(storage);
+    let wal = files(&dir.path().join("wal"), "wal").remove(0);
+    let mut bytes = fs::read(&wal).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&wal, bytes).unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    assert!(query(&storage, &[], ALWAYS.0, ALWAYS.1).iter().all(|s| s.1.ts.len() == 19));
+    assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_no_reason_not_to_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(StorageOptions { window_ms: 10_000, ..options(dir.path()) }).unwrap();
+    for t in 0..15 {
+        scrape(&storage, 0..3, t * 1000, t as f64);
+        storage.maintain(t * 1000);
+    }
+    assert_eq!(storage.stats().blocks, 1);
+    drop(storage);
+    let checkpoint = files(&dir.path().join("wal"), "checkpoint").remove(0);
+    let mut bytes = fs::read(&checkpoint).unwrap();
+    let at = bytes.len() - 3;
+    bytes[at] ^= 1;
+    fs::write(&checkpoint, bytes).unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    assert!(query(&storage, &[], ALWAYS.0, ALWAYS.1).iter().all(|s| s.1.ts.len() == 15));
+}
+
+/// Fills a ring of windows of an hour with `hours` of samples each minute, with maintenance every ten minutes.
+fn fill(storage: &Storage, series: usize, hours: i64) {
+    for minute in 0..hours * 60 {
+        let ts = minute * 60_000;
+        scrape(storage, 0..series, ts, (minute as f64).sin());
+        if minute % 10 == 0 {
+            assert_eq!(storage.maintain(ts).failure, None);
+        }
+    }
+}
+
+#[test]
+fn what_is_past_retention_time_falls_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, retention_ms: 4 * HOUR, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    fill(&storage, 20, 12);
+    let check = |storage: &Storage| {
+        let stats = storage.stats();
+        assert!((3..=5).contains(&stats.blocks), "{stats:?}");
+        assert!(stats.head_samples <= 20 * 60 * 2, "{stats:?}");
+        assert!(stats.wal_bytes < 100_000, "{stats:?}");
+        let found = query(storage, &[], ALWAYS.0, ALWAYS.1);
+        assert_eq!(found.len(), 20);
+        let ts = &found[0].1.ts;
+        assert!(ts[0] >= 6 * HOUR && ts[0] <= 8 * HOUR, "{}", ts[0]);
+        // No gap up to the newest.
+        assert!(ts.windows(2).all(|w| w[1] - w[0] == 60_000));
+        assert_eq!(*ts.last().unwrap(), 12 * HOUR - 60_000);
+    };
+    check(&storage);
+    drop(storage);
+    check(&Storage::open(o).unwrap());
+}
+
+#[test]
+fn what_is_past_retention_size_falls_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let bound = 300_000;
+    let o = StorageOptions { window_ms: HOUR, retention_bytes: Some(bound), ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    fill(&storage, 50, 12);
+    let check = |storage: &Storage| {
+        let stats = storage.stats();
+        // Maintenance is every ten minutes of samples, which come on top.
+        assert!(stats.wal_bytes + stats.block_bytes < bound + bound / 4, "{stats:?}");
+        assert!(stats.blocks > 1);
+        let found = query(storage, &[], ALWAYS.0, ALWAYS.1);
+        assert_eq!(found.len(), 50);
+        let ts = &found[0].1.ts;
+        assert!(ts[0] > 0);
+        assert!(ts.windows(2).all(|w| w[1] - w[0] == 60_000));
+        assert_eq!(*ts.last().unwrap(), 12 * HOUR - 60_000);
+    };
+    check(&storage);
+    drop(storage);
+    check(&Storage::open(o).unwrap());
+}
+
+#[test]
+fn series_that_left_the_ring_leave_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, retention_ms: 2 * HOUR, ..options(dir.path()) };
+    let storage = Storage::open(o).unwrap();
+    let mut a = storage.appender();
+    let first = a.series(&labels(0)).unwrap();
+    drop(a);
+    // A hundred new series every hour, and one that stays.
+    for minute in 0..10 * 60 {
+        let ts = minute * 60_000;
+        let generation = (minute / 60) as usize;
+        scrape(&storage, 0..1, ts, 1.0);
+        scrape(&storage, 100 * (generation + 1)..100 * (generation + 2), ts, 1.0);
+        storage.maintain(ts);
+    }
+    let stats = storage.stats();
+    assert!(stats.series <= 201, "{stats:?}");
+    assert!(stats.label_pairs <= 201 + 5, "{stats:?}");
+    let mut a = storage.appender();
+    assert_eq!(a.series(&labels(0)).unwrap(), first);
+    assert_eq!(a.append(SeriesRef(first.0 + (1 << 32)), 1, 1.0), Err(AppendError::UnknownSeries));
+    let gone = SeriesRef(first.0 + 5);
+    assert_eq!(a.append(gone, 10 * HOUR, 1.0), Err(AppendError::UnknownSeries));
+}
+
+#[test]
+fn a_reference_goes_stale_with_its_series() {
+    let storage =
+        Storage::open(StorageOptions { retention_ms: HOUR, window_ms: HOUR, ..StorageOptions::default() })
+            .unwrap();
+    let mut a = storage.appender();
+    let s = a.series(&labels(1)).unwrap();
+    a.append(s, 0, 1.0).unwrap();
+    a.commit().unwrap();
+    for t in [0, 3 * HOUR, 3 * HOUR + 1] {
+        storage.maintain(t);
+    }
+    assert_eq!(storage.stats().series, 0);
+    let mut a = storage.appender();
+    assert_eq!(a.append(s, 3 * HOUR, 1.0), Err(AppendError::UnknownSeries));
+    let again = a.series(&labels(1)).unwrap();
+    assert_ne!(again, s);
+    a.append(again, 3 * HOUR, 1.0).unwrap();
+    assert_eq!(a.commit().unwrap().samples, 1);
+}
+
+#[test]
+fn a_damaged_block_is_set_aside_and_the_others_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    fill(&storage, 20, 6);
+    drop(storage);
+    let blocks = files(&dir.path().join("blocks"), "block");
+    assert!(blocks.len() >= 4);
+    let damage = |path: &Path, at: usize| {
+        let mut bytes = fs::read(path).unwrap();
+        let at = if at > bytes.len() { bytes.len() - 20 } else { at };
+        bytes[at] ^= 0x20;
+        fs::write(path, bytes).unwrap();
+    };
+    // One in the data, one in the index, one in the footer.
+    damage(&blocks[0], 100);
+    let index = fs::metadata(&blocks[1]).unwrap().len() as usize - 400;
+    damage(&blocks[1], index);
+    damage(&blocks[2], usize::MAX);
+    let storage = Storage::open(o).unwrap();
+    assert_eq!(storage.stats().blocks, blocks.len() as u64 - 1);
+    let found = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+    assert_eq!(found.len(), 20);
+    assert!(found.iter().any(|s| s.1.ts.len() == 60 * 6 - 3 * 60));
+    assert!(found.iter().all(|s| s.1.ts.len() >= 60 * 6 - 3 * 60));
+    assert_eq!(storage.maintain(6 * HOUR).blocks_set_aside, 2);
+    assert_eq!(storage.stats().blocks, blocks.len() as u64 - 3);
+    assert_eq!(files(&dir.path().join("quarantine"), "block").len(), 3);
+    assert!(query(&storage, &[], ALWAYS.0, ALWAYS.1).iter().all(|s| s.1.ts.len() == 60 * 6 - 3 * 60));
+}
+
+#[test]
+fn no_scrape_is_seen_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    // Many shards.
+    let series: Vec<SeriesRef> = {
+        let mut a = storage.appender();
+        (0..5000).map(|i| a.series(&labels(i)).unwrap()).step_by(100).collect()
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for t in 0..400 {
+                let mut a = storage.appender();
+                series.iter().for_each(|s| a.append(*s, t, t as f64).unwrap());
+                a.commit().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut seen = 0;
+        while !done.load(Ordering::Relaxed) {
+            let found = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+            if let Some(n) = found.first().map(|s| s.1.ts.len()) {
+                assert!(found.len() == series.len() && found.iter().all(|s| s.1.ts.len() == n));
+                assert!(n >= seen);
+                seen = n;
+            }
+        }
+    });
+    assert_eq!(query(&storage, &[], ALWAYS.0, ALWAYS.1)[0].1.ts.len(), 400);
+}
+
+#[test]
+fn writers_and_a_turning_ring_lose_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: 1000, wal_segment_bytes: 20_000, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    let taken: u64 = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|w| {
+                let storage = &storage;
+                scope.spawn(move || {
+                    (0..400)
+                        .map(|t| scrape(storage, w * 30..w * 30 + 30, t * 20, t as f64).samples)
+                        .sum::<u64>()
+                })
+            })
+            .collect();
+        for t in 0..60 {
+            storage.maintain(t * 150);
+            let _ = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+        }
+        writers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    let count = |storage: &Storage| -> u64 {
+        query(storage, &[], ALWAYS.0, ALWAYS.1).iter().map(|s| s.1.ts.len() as u64).sum()
+    };
+    assert_eq!(count(&storage), taken);
+    drop(storage);
+    assert_eq!(count(&Storage::open(o).unwrap()), taken);
+}
+
+#[test]
+fn limits_refuse_clearly() {
+    let storage = Storage::open(StorageOptions { series_max: 2, ..StorageOptions::default() }).unwrap();
+    storage.maintain(1_000_000);
+    let mut a = storage.appender();
+    let s = a.series(&labels(0)).unwrap();
+    a.series(&labels(1)).unwrap();
+    assert_eq!(a.series(&labels(2)), Err(AppendError::TooManySeries));
+    assert_eq!(a.append(s, 1_000_000 + 600_001, 1.0), Err(AppendError::TooFarAhead));
+    assert_eq!(a.append(s, 1_000_000 - 16 * 86_400_000, 1.0), Err(AppendError::TooOld));
+    a.append(s, 1_000_000, 1.0).unwrap();
+    let stats = a.commit().unwrap();
+    assert_eq!((stats.samples, stats.too_far_ahead, stats.too_old, stats.series_created), (1, 1, 1, 2));
+    assert_eq!(stats.first_refused, Some((s, 1_600_001, AppendError::TooFarAhead)));
+}
+
+#[test]
+fn labels_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    scrape(&storage, 0..6, 1000, 1.0);
+    let check = |storage: &Storage| {
+        let r = storage.reader();
+        assert_eq!(r.label_names(&[], ALWAYS.0, ALWAYS.1), ["__name__", "id", "odd"]);
+        assert_eq!(r.label_values("__name__", &[], 0, 2000), ["m0", "m1", "m2"]);
+        let odd = [Matcher::equal("odd", "yes")];
+        assert_eq!(r.label_values("id", &odd, ALWAYS.0, ALWAYS.1), ["1", "3", "5"]);
+        assert_eq!(r.label_names(&[Matcher::equal("id", "0")], 0, 2000), ["__name__", "id"]);
+        assert_eq!(r.label_values("id", &odd, 2000, 3000), Vec::<String>::new());
+    };
+    check(&storage);
+    storage.seal_all().unwrap();
+    assert_eq!(storage.stats().blocks, 1);
+    check(&storage);
+    let top = storage.cardinality(2);
+    assert_eq!(top.series_by_metric, [("m0".to_owned(), 2), ("m1".to_owned(), 2)]);
+    assert_eq!(top.values_by_label[0], ("id".to_owned(), 6));
+}

@@ -1,0 +1,74 @@
+//! The slow twin: storage as an obviously right map, to compare the real one with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::api::{AppendError, Samples};
+use crate::model::{FloatHistogram, Labels, Matcher, Metadata, Timestamp};
+
+#[derive(Clone, Debug)]
+pub enum Value {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+#[derive(Debug, Default)]
+pub struct Twin {
+    series: BTreeMap<Labels, BTreeMap<Timestamp, Value>>,
+    pub metadata: BTreeMap<String, Metadata>,
+}
+
+impl Twin {
+    /// What becomes of a sample; `None` when it is the newest one once more.
+    pub fn append(
+        &mut self,
+        labels: &Labels,
+        ts: Timestamp,
+        value: Value,
+        min_valid: Timestamp,
+    ) -> Option<Result<(), AppendError>> {
+        if ts < min_valid {
+            return Some(Err(AppendError::TooOld));
+        }
+        let column = self.series.entry(labels.clone()).or_default();
+        match column.last_key_value() {
+            Some((last, _)) if *last > ts => return Some(Err(AppendError::OutOfOrder)),
+            Some((last, newest)) if *last == ts => {
+                let same = match (newest, &value) {
+                    (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+                    (Value::Histogram(a), Value::Histogram(b)) => a == b,
+                    _ => false,
+                };
+                return if same { None } else { Some(Err(AppendError::DuplicateTimestamp)) };
+            }
+            _ => {}
+        }
+        column.insert(ts, value);
+        Some(Ok(()))
+    }
+
+    /// The selected series that have samples in the range, ascending.
+    pub fn query(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<(Labels, Samples)> {
+        let wanted = |l: &Labels| matchers.iter().all(|m| m.matches(l.get(&m.name).unwrap_or("")));
+        let mut found = Vec::new();
+        for (labels, column) in self.series.iter().filter(|(l, _)| wanted(l)) {
+            let mut samples = Samples::default();
+            for (ts, value) in column.range(from..=to) {
+                match value {
+                    Value::Float(v) => {
+                        samples.ts.push(*ts);
+                        samples.vs.push(*v);
+                    }
+                    Value::Histogram(h) => {
+                        samples.hist_ts.push(*ts);
+                        samples.hists.push(Arc::clone(h));
+                    }
+                }
+            }
+            if !samples.is_empty() {
+                found.push((labels.clone(), samples));
+            }
+        }
+        found
+    }
+}

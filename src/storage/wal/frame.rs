@@ -1,0 +1,459 @@
+//! Frames: what one batch writes, under one checksum.
+//!
+//! ```text
+//! frame   = "SGW1", length of payload: u32, checksum: u32, payload
+//! payload = sections, each: kind: u8, length: u32, bytes
+//! ```
+//! The checksum is the CRC-32C of the payload, XOR that of the four bytes of the length.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::model::{FloatHistogram, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
+use crate::storage::api::SeriesRef;
+use crate::storage::chunk::histograms::{put_histogram, take_histogram};
+use crate::storage::coding::{Cursor, crc32c, put_bytes, put_signed, put_varint, u32_at, unzigzag, zigzag};
+
+pub const MAGIC: [u8; 4] = *b"SGW1";
+pub const HEADER_BYTES: usize = 12;
+/// A frame that claims to be longer is damaged. A batch is cut into frames long before.
+pub const PAYLOAD_MAX: usize = 1 << 28;
+
+const SERIES: u8 = 1;
+const SERIES_ZSTD: u8 = 2;
+const FLOATS: u8 = 3;
+const HISTOGRAMS: u8 = 4;
+const METADATA: u8 = 5;
+const CHECKPOINT_END: u8 = 6;
+
+/// Series sections from this size on are compressed.
+const COMPRESS_MIN: usize = 2048;
+/// A compressed section that claims to be longer once decompressed is damaged.
+const SERIES_BYTES_MAX: usize = 1 << 28;
+
+const NEXT_SERIES: u8 = 0x80;
+const SAME_TIME: u8 = 0x40;
+const KIND_INTEGER: u8 = 0;
+const KIND_BITS: u8 = 1;
+const KIND_THOUSANDTHS: u8 = 2;
+const KIND_STALE: u8 = 3;
+
+/// Rounds to the nearest integer when added and subtracted: 1.5 * 2^52.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+const INTEGER_MAX: f64 = (1u64 << 51) as f64;
+
+/// Collects the sections of one frame. The memory is used again after [`FrameBuilder::clear`].
+#[derive(Debug)]
+pub struct FrameBuilder {
+    buf: Vec<u8>,
+    section: usize,
+    series: u64,
+    ts: Timestamp,
+}
+
+impl Default for FrameBuilder {
+    fn default() -> Self {
+        let mut builder = FrameBuilder { buf: Vec::new(), section: 0, series: 0, ts: 0 };
+        builder.clear();
+        builder
+    }
+}
+
+impl FrameBuilder {
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.buf.extend_from_slice(&MAGIC);
+        self.buf.resize(HEADER_BYTES, 0);
+        self.section = 0;
+    }
+
+    /// Whether nothing was put in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buf.len() == HEADER_BYTES
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+
+    fn begin(&mut self, kind: u8) {
+        self.section = self.buf.len();
+        self.buf.extend_from_slice(&[kind, 0, 0, 0, 0]);
+        self.series = 0;
+        self.ts = 0;
+    }
+
+    fn end(&mut self) {
+        let n = self.buf.len() - self.section - 5;
+        if n == 0 {
+            self.buf.truncate(self.section);
+            return;
+        }
+        self.buf[self.section + 1..self.section + 5].copy_from_slice(&(n as u32).to_le_bytes());
+    }
+
+    /// Begins the section of float samples; end it with [`FrameBuilder::end_floats`].
+    pub fn begin_floats(&mut self) {
+        self.begin(FLOATS);
+    }
+
+    pub fn end_floats(&mut self) {
+        self.end();
+    }
+
+    /// Adds a sample to the section of floats.
+    #[inline]
+    pub fn float(&mut self, series: SeriesRef, ts: Timestamp, bits: u64) {
+        let mut control = 0u8;
+        let mut word = [0u8; 8];
+        let v = f64::from_bits(bits);
+        let rounded = (v + ROUND) - ROUND;
+        if v.abs() < INTEGER_MAX && rounded.to_bits() == bits {
+            let z = zigzag(rounded as i64);
+            word = z.to_le_bytes();
+            control |= KIND_INTEGER << 4 | (8 - z.leading_zeros() as u8 / 8);
+        } else if bits == STALE_NAN_BITS {
+            control |= KIND_STALE << 4;
+        } else {
+            let thousandths = (v * 1000.0 + ROUND) - ROUND;
+            if (v * 1000.0).abs() < INTEGER_MAX && (thousandths / 1000.0).to_bits() == bits {
+                let z = zigzag(thousandths as i64);
+                word = z.to_le_bytes();
+                control |= KIND_THOUSANDTHS << 4 | (8 - z.leading_zeros() as u8 / 8);
+            } else {
+                let n = 8 - (bits.trailing_zeros() as usize / 8).min(7);
+                word[..n].copy_from_slice(&bits.to_le_bytes()[8 - n..]);
+                control |= KIND_BITS << 4 | n as u8;
+            }
+        }
+        let n = usize::from(control & 15);
+        if series.0 == self.series.wrapping_add(1) {
+            control |= NEXT_SERIES;
+        }
+        if ts == self.ts {
+            control |= SAME_TIME;
+        }
+        self.buf.push(control);
+        if control & NEXT_SERIES == 0 {
+            put_signed(&mut self.buf, series.0.wrapping_sub(self.series) as i64);
+        }
+        if control & SAME_TIME == 0 {
+            put_signed(&mut self.buf, ts.wrapping_sub(self.ts));
+        }
+        // Eight bytes at once and the surplus cut off: no copy of variable length.
+        let len = self.buf.len();
+        self.buf.extend_from_slice(&word);
+        self.buf.truncate(len + n);
+        self.series = series.0;
+        self.ts = ts;
+    }
+
+    /// Adds a section of histograms.
+    pub fn histograms<'a>(
+        &mut self,
+        all: impl IntoIterator<Item = (SeriesRef, Timestamp, &'a Arc<FloatHistogram>)>,
+    ) {
+        self.begin(HISTOGRAMS);
+        for (series, ts, h) in all {
+            put_signed(&mut self.buf, series.0.wrapping_sub(self.series) as i64);
+            put_signed(&mut self.buf, ts.wrapping_sub(self.ts));
+            put_histogram(&mut self.buf, None, h);
+            (self.series, self.ts) = (series.0, ts);
+        }
+        self.end();
+    }
+
+    /// Adds a section with the labels of new series.
+    pub fn series<'a, L>(&mut self, all: impl IntoIterator<Item = (SeriesRef, L)>)
+    where
+        L: IntoIterator<Item = (&'a str, &'a str)>,
+    {
+        thread_local! {
+            static RAW: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        RAW.with_borrow_mut(|raw| {
+            raw.clear();
+            for (series, labels) in all {
+                put_varint(raw, series.0);
+                let at = raw.len();
+                raw.extend_from_slice(&[0; 4]);
+                let mut n = 0u32;
+                for (name, value) in labels {
+                    put_bytes(raw, name.as_bytes());
+                    put_bytes(raw, value.as_bytes());
+                    n += 1;
+                }
+                raw[at..at + 4].copy_from_slice(&n.to_le_bytes());
+            }
+            if raw.len() >= COMPRESS_MIN
+                && let Ok(packed) = zstd::bulk::compress(raw, 1)
+            {
+                self.begin(SERIES_ZSTD);
+                self.buf.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+                self.buf.extend_from_slice(&packed);
+            } else {
+                self.begin(SERIES);
+                self.buf.extend_from_slice(raw);
+            }
+            self.end();
+            if raw.capacity() > 1 << 20 {
+                *raw = Vec::new();
+            }
+        });
+    }
+
+    /// Adds a section with what is known of metric families.
+    pub fn metadata<'a>(&mut self, all: impl IntoIterator<Item = (&'a str, &'a Metadata)>) {
+        self.begin(METADATA);
+        for (family, m) in all {
+            put_bytes(&mut self.buf, family.as_bytes());
+            self.buf.push(type_code(m.metric_type));
+            put_bytes(&mut self.buf, m.help.as_bytes());
+            put_bytes(&mut self.buf, m.unit.as_bytes());
+        }
+        self.end();
+    }
+
+    /// Marks the end of a checkpoint of so many series.
+    pub fn checkpoint_end(&mut self, series: u64) {
+        self.begin(CHECKPOINT_END);
+        put_varint(&mut self.buf, series);
+        self.end();
+    }
+
+    /// The frame, ready to be written.
+    #[must_use]
+    pub fn finish(&mut self) -> &[u8] {
+        let n = (self.buf.len() - HEADER_BYTES) as u32;
+        self.buf[4..8].copy_from_slice(&n.to_le_bytes());
+        let crc = checksum(&self.buf[4..8], &self.buf[HEADER_BYTES..]);
+        self.buf[8..12].copy_from_slice(&crc.to_le_bytes());
+        &self.buf
+    }
+}
+
+/// The checksum of a payload, salted with its length so that a damaged length is noticed too.
+fn checksum(length: &[u8], payload: &[u8]) -> u32 {
+    crc32c(payload) ^ crc32c(length)
+}
+
+/// The payload of the frame at the start of `bytes`, if it is whole.
+#[must_use]
+pub fn payload(bytes: &[u8]) -> Option<&[u8]> {
+    if !bytes.starts_with(&MAGIC) {
+        return None;
+    }
+    let n = u32_at(bytes, 4)? as usize;
+    if n > PAYLOAD_MAX {
+        return None;
+    }
+    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + n)?;
+    (checksum(&bytes[4..8], payload) == u32_at(bytes, 8)?).then_some(payload)
+}
+
+/// One section of a payload, not decoded yet.
+#[derive(Clone, Copy, Debug)]
+pub enum Section<'a> {
+    Series(&'a [u8]),
+    SeriesCompressed(&'a [u8]),
+    Floats(&'a [u8]),
+    Histograms(&'a [u8]),
+    Metadata(&'a [u8]),
+    /// With the number of series in the checkpoint.
+    CheckpointEnd(u64),
+}
+
+/// The sections of a payload; ends early at one that is unknown or cut off.
+pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
+    let mut cursor = Cursor::new(payload);
+    std::iter::from_fn(move || {
+        let kind = cursor.u8()?;
+        let n = cursor.uint(4)? as usize;
+        let bytes = cursor.take(n)?;
+        Some(match kind {
+            SERIES => Section::Series(bytes),
+            SERIES_ZSTD => Section::SeriesCompressed(bytes),
+            FLOATS => Section::Floats(bytes),
+            HISTOGRAMS => Section::Histograms(bytes),
+            METADATA => Section::Metadata(bytes),
+            CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
+            _ => return None,
+        })
+    })
+}
+
+/// Calls `f` with every sample of a section of floats.
+#[must_use]
+pub fn each_float(bytes: &[u8], mut f: impl FnMut(SeriesRef, Timestamp, u64)) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut series, mut ts) = (0u64, 0i64);
+    while !cursor.is_empty() {
+        let control = cursor.u8()?;
+        let step = if control & NEXT_SERIES != 0 { 1 } else { cursor.signed()? };
+        series = series.wrapping_add(step as u64);
+        if control & SAME_TIME == 0 {
+            ts = ts.wrapping_add(cursor.signed()?);
+        }
+        let n = usize::from(control & 15);
+        if n > 8 {
+            return None;
+        }
+        let word = cursor.uint(n)?;
+        let bits = match control >> 4 & 3 {
+            KIND_INTEGER => (unzigzag(word) as f64).to_bits(),
+            KIND_BITS => word.checked_shl(64 - 8 * n as u32).unwrap_or(0),
+            KIND_THOUSANDTHS => (unzigzag(word) as f64 / 1000.0).to_bits(),
+            _ => STALE_NAN_BITS,
+        };
+        f(SeriesRef(series), ts, bits);
+    }
+    Some(())
+}
+
+/// Calls `f` with every sample of a section of histograms.
+#[must_use]
+pub fn each_histogram(
+    bytes: &[u8],
+    mut f: impl FnMut(SeriesRef, Timestamp, Arc<FloatHistogram>),
+) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut series, mut ts) = (0u64, 0i64);
+    while !cursor.is_empty() {
+        series = series.wrapping_add(cursor.signed()? as u64);
+        ts = ts.wrapping_add(cursor.signed()?);
+        f(SeriesRef(series), ts, Arc::new(take_histogram(&mut cursor, None)?));
+    }
+    Some(())
+}
+
+/// The bytes of a compressed section of series, as they were before.
+#[must_use]
+pub fn decompress_series(bytes: &[u8]) -> Option<Vec<u8>> {
+    let n = u32_at(bytes, 0)? as usize;
+    if n > SERIES_BYTES_MAX {
+        return None;
+    }
+    zstd::bulk::decompress(bytes.get(4..)?, n).ok()
+}
+
+/// Calls `f` with every series of a section: its reference and its label pairs.
+#[must_use]
+pub fn each_series<'a>(bytes: &'a [u8], mut f: impl FnMut(SeriesRef, &[(&'a str, &'a str)])) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let mut pairs = Vec::new();
+    while !cursor.is_empty() {
+        let series = SeriesRef(cursor.varint()?);
+        let n = cursor.uint(4)?;
+        pairs.clear();
+        for _ in 0..n {
+            pairs.push((cursor.text()?, cursor.text()?));
+        }
+        f(series, &pairs);
+    }
+    Some(())
+}
+
+/// Calls `f` with every metric family of a section of metadata.
+#[must_use]
+pub fn each_metadata(bytes: &[u8], mut f: impl FnMut(&str, Metadata)) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    while !cursor.is_empty() {
+        let family = cursor.text()?;
+        let metric_type = metric_type(cursor.u8()?);
+        let (help, unit) = (cursor.text()?.to_owned(), cursor.text()?.to_owned());
+        f(family, Metadata { metric_type, help, unit });
+    }
+    Some(())
+}
+
+const TYPES: [MetricType; 8] = [
+    MetricType::Unknown,
+    MetricType::Counter,
+    MetricType::Gauge,
+    MetricType::Histogram,
+    MetricType::GaugeHistogram,
+    MetricType::Summary,
+    MetricType::Info,
+    MetricType::StateSet,
+];
+
+fn type_code(t: MetricType) -> u8 {
+    TYPES.iter().position(|x| *x == t).unwrap_or(0) as u8
+}
+
+fn metric_type(code: u8) -> MetricType {
+    TYPES.get(usize::from(code)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Labels, stale_marker};
+    use crate::storage::chunk::histograms::{same_bits, tests::any_histogram};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_frame_comes_back(
+            floats in proptest::collection::vec((any::<u64>(), any::<i64>(), prop_oneof![
+                any::<u64>().prop_map(f64::from_bits), any::<f64>(), Just(0.0), Just(-0.0), Just(stale_marker()),
+                (-5000i64..5000).prop_map(|i| i as f64), (-5000i64..5000).prop_map(|i| i as f64 / 1000.0), Just(1e15), Just(2251799813685248.0)]), 0..50),
+            histograms in proptest::collection::vec((any::<u64>(), any::<i64>(), any_histogram()), 0..4),
+            series in proptest::collection::vec((any::<u64>(), proptest::collection::btree_map(".{0,5}", ".{1,400}", 0..4)), 0..20),
+            help in ".{0,20}",
+        ) {
+            let mut b = FrameBuilder::default();
+            b.begin_floats();
+            for (s, t, v) in &floats {
+                b.float(SeriesRef(*s), *t, v.to_bits());
+            }
+            b.end_floats();
+            let histograms: Vec<_> = histograms.into_iter().map(|(s, t, h)| (SeriesRef(s), t, Arc::new(h))).collect();
+            b.histograms(histograms.iter().map(|(s, t, h)| (*s, *t, h)));
+            let series: Vec<_> = series.into_iter().map(|(s, l)| (SeriesRef(s), Labels::from_pairs(l))).collect();
+            b.series(series.iter().map(|(s, l)| (*s, l.iter())));
+            let metadata = Metadata { metric_type: MetricType::Info, help, unit: "s".into() };
+            b.metadata([("a", &metadata)]);
+            let bytes = b.finish().to_vec();
+            let (mut f, mut h, mut s, mut m) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for section in sections(payload(&bytes).unwrap()) {
+                match section {
+                    Section::Floats(x) => each_float(x, |s, t, v| f.push((s.0, t, v))).unwrap(),
+                    Section::Histograms(x) => each_histogram(x, |s, t, v| h.push((s, t, v))).unwrap(),
+                    Section::Series(x) => each_series(x, |r, l| s.push((r, Labels::from_sorted(l.iter().copied())))).unwrap(),
+                    Section::SeriesCompressed(x) => {
+                        let x = decompress_series(x).unwrap();
+                        each_series(&x, |r, l| s.push((r, Labels::from_sorted(l.iter().copied())))).unwrap();
+                    }
+                    Section::Metadata(x) => each_metadata(x, |n, x| m.push((n.to_owned(), x))).unwrap(),
+                    Section::CheckpointEnd(_) => unreachable!(),
+                }
+            }
+            prop_assert_eq!(f, floats.iter().map(|(s, t, v)| (*s, *t, v.to_bits())).collect::<Vec<_>>());
+            prop_assert_eq!(s, series);
+            prop_assert_eq!(m, vec![("a".to_owned(), metadata)]);
+            prop_assert_eq!(h.len(), histograms.len());
+            for (a, b) in h.iter().zip(&histograms) {
+                prop_assert!(a.0 == b.0 && a.1 == b.1 && same_bits(&a.2, &b.2));
+            }
+            let mut damaged = bytes.clone();
+            let at = damaged.len() / 2;
+            damaged[at] ^= 4;
+            prop_assert!(payload(&damaged).is_none());
+        }
+
+        #[test]
+        fn garbage_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = payload(&bytes);
+            for _ in sections(&bytes) {}
+            let _ = each_float(&bytes, |_, _, _| {});
+            let _ = each_histogram(&bytes, |_, _, _| {});
+            let _ = each_series(&bytes, |_, _| {});
+            let _ = each_metadata(&bytes, |_, _| {});
+            let _ = decompress_series(&bytes);
+        }
+    }
+}
