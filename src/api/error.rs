@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::json;
 use crate::alerts::AlertRefusal;
+use crate::exposition::remote_write::DecompressError;
+use crate::ingest::{IngestError, PushError};
 use crate::promql::{ParseError, QueryError};
 use crate::reports::ReportsError;
 use crate::state::StateError;
@@ -174,6 +176,34 @@ impl From<AlertRefusal> for ApiError {
             AlertRefusal::Store(reason) => return ApiError::internal("storing the alert's state", reason),
         };
         ApiError::new(kind, refusal.to_string())
+    }
+}
+
+impl From<IngestError> for ApiError {
+    fn from(error: IngestError) -> Self {
+        match &error {
+            IngestError::Decompress(DecompressError::TooLarge { .. }) => {
+                ApiError::new(ErrorKind::TooLarge, error.to_string())
+            }
+            IngestError::Decompress(_) | IngestError::Partial { .. } => ApiError::bad_data(error.to_string()),
+            IngestError::Wire(inner) => ApiError::bad_data(format!("{error}: {inner}")),
+            // A sender tries again after a 500, which is what should happen here.
+            IngestError::Storage(inner) => ApiError::internal("storing the samples", inner),
+        }
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        match &error {
+            PushError::TooLarge { .. } => ApiError::new(ErrorKind::TooLarge, error.to_string()),
+            PushError::Parse(_)
+            | PushError::Invalid(_)
+            | PushError::Inconsistent(_)
+            | PushError::Limit { .. } => ApiError::bad_data(error.to_string()),
+            PushError::State(inner) => ApiError::internal("keeping the push", inner),
+            PushError::Storage(inner) => ApiError::internal("storing the samples", inner),
+        }
     }
 }
 

@@ -54,9 +54,7 @@ fn export(state: &ApiState, format: Format) -> Result<String, ApiError> {
     if let Some(host) = &live.host {
         export.stored(host, &["job", "instance"]);
     }
-    for families in state.push.families() {
-        export.pushed(&families);
-    }
+    export.pushed(&state.pushed.families());
     for name in computed_names(state) {
         export.stored(&[Matcher::equal(METRIC_NAME, name)], &[]);
     }

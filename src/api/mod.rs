@@ -15,7 +15,6 @@ mod dashboard;
 mod error;
 mod export;
 mod federate;
-mod handles;
 mod json;
 mod lifecycle;
 mod metrics;
@@ -38,7 +37,6 @@ mod tests;
 mod time;
 
 pub use error::{ApiError, ErrorKind};
-pub use handles::{PushHandle, RecordedMetric, TargetsHandle};
 pub use metrics::ApiMetrics;
 pub use pool::Pool;
 pub use readiness::{PartState, Readiness};

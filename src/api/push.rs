@@ -6,17 +6,12 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use percent_encoding::percent_decode_str;
 
 use super::body;
 use super::error::{ApiError, ErrorKind, TextError};
 use super::state::ApiState;
-use crate::model::Labels;
-
-/// Labels of a pushed group.
-const GROUP_LABELS_MAX: usize = 64;
+use crate::exposition::remote_write::Encoding;
+use crate::ingest::group_labels;
 
 /// `POST /api/v1/write`
 pub(super) async fn write(
@@ -25,17 +20,14 @@ pub(super) async fn write(
     body: Body,
 ) -> Result<StatusCode, TextError> {
     check_write_type(body::text(&headers, header::CONTENT_TYPE))?;
-    let encoding = match body::text(&headers, header::CONTENT_ENCODING) {
-        "" | "snappy" => "snappy",
-        "zstd" => "zstd",
-        other => {
-            let message = format!("Content-Encoding {other:?} cannot be read here; send snappy or zstd");
-            return Err(ApiError::new(ErrorKind::UnsupportedMediaType, message).into());
-        }
-    };
+    let encoding = body::text(&headers, header::CONTENT_ENCODING);
+    let encoding = Encoding::from_header(Some(encoding)).ok_or_else(|| {
+        let message = format!("Content-Encoding {encoding:?} cannot be read here; send snappy or zstd");
+        ApiError::new(ErrorKind::UnsupportedMediaType, message)
+    })?;
     let bytes = body::read_raw(body, state.limits.write_bytes_max, &state).await?;
     let pool = state.transfers.clone();
-    pool.run(move |_| state.push.remote_write(&bytes, encoding)).await?;
+    pool.run(move |_| Ok(state.ingest.remote_write(&bytes, encoding)?)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -64,102 +56,31 @@ pub(super) async fn group(
     body: Body,
 ) -> Result<Response, TextError> {
     // The raw path (below the prefix): a value may hold an escaped slash.
-    let group = group_labels(uri.path())?;
+    let path = uri.path();
+    let group =
+        path.strip_prefix("/metrics/").filter(|g| g.starts_with("job/") || g.starts_with("job@base64/"));
+    let not_found =
+        || ApiError::not_found(format!("there is no {path} here; groups are at /metrics/job/JOB"));
+    let group = group_labels(group.ok_or_else(not_found)?).map_err(ApiError::from)?;
     let pool = state.transfers.clone();
     if method == Method::DELETE {
-        pool.run(move |_| state.push.delete(&group)).await?;
+        pool.run(move |_| Ok(state.pushed.delete(&group, state.clock.now_ms())?)).await?;
         return Ok(StatusCode::ACCEPTED.into_response());
     }
     let bytes = body::read(&headers, body, state.limits.push_bytes_max, &state).await?;
     let content_type = body::text(&headers, header::CONTENT_TYPE).to_owned();
     let replace_all = method == Method::PUT;
-    pool.run(move |_| state.push.put(&group, &bytes, replace_all, &content_type, state.clock.now_ms()))
-        .await?;
+    let work = move |_| {
+        let content_type = (!content_type.is_empty()).then_some(content_type.as_str());
+        Ok(state.pushed.put(&group, &bytes, replace_all, content_type, state.clock.now_ms())?)
+    };
+    pool.run(work).await?;
     Ok(StatusCode::OK.into_response())
-}
-
-/// The labels that the path of a group names: `/metrics/job/JOB/NAME/VALUE…`, where `NAME@base64` says that its
-/// value is in base64 (the URL's alphabet, `=` alone meaning empty). Source: prometheus/pushgateway, README.
-fn group_labels(path: &str) -> Result<Labels, ApiError> {
-    let rest =
-        path.strip_prefix("/metrics/").filter(|r| ["job/", "job@base64/"].iter().any(|j| r.starts_with(j)));
-    let rest = rest.ok_or_else(|| {
-        ApiError::not_found(format!("there is no {path} here; groups are at /metrics/job/JOB"))
-    })?;
-    let parts: Vec<&str> = rest.strip_suffix('/').unwrap_or(rest).split('/').collect();
-    if !parts.len().is_multiple_of(2) {
-        return Err(ApiError::bad_data(format!("odd number of components in label path {rest:?}")));
-    }
-    if parts.len() / 2 > GROUP_LABELS_MAX {
-        return Err(ApiError::bad_data(format!("more than {GROUP_LABELS_MAX} labels in the path")));
-    }
-    let mut pairs: Vec<(String, String)> = Vec::new();
-    for pair in parts.chunks_exact(2) {
-        let name = decode_percent(pair[0])?;
-        let value = decode_percent(pair[1])?;
-        let (name, value) = match name.strip_suffix("@base64") {
-            Some(name) => (name.to_owned(), decode_base64(&value)?),
-            None => (name, value),
-        };
-        if name.is_empty() || name.starts_with("__") {
-            return Err(ApiError::bad_data(format!("improper label name {name:?}")));
-        }
-        if pairs.iter().any(|(n, _)| *n == name) {
-            return Err(ApiError::bad_data(format!("label {name:?} is given twice")));
-        }
-        pairs.push((name, value));
-    }
-    if pairs.first().is_none_or(|(_, job)| job.is_empty()) {
-        return Err(ApiError::bad_data("job name is required"));
-    }
-    Ok(Labels::from_pairs(pairs))
-}
-
-fn decode_percent(text: &str) -> Result<String, ApiError> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|_| ApiError::bad_data(format!("{text:?} is not UTF-8")))
-}
-
-fn decode_base64(text: &str) -> Result<String, ApiError> {
-    let wrong = || ApiError::bad_data(format!("{text:?} is not base64 of UTF-8 text"));
-    let bare = text.trim_end_matches('=');
-    let bytes =
-        URL_SAFE_NO_PAD.decode(bare).or_else(|_| STANDARD_NO_PAD.decode(bare)).map_err(|_| wrong())?;
-    String::from_utf8(bytes).map_err(|_| wrong())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn group_paths_name_labels() {
-        let check = |path: &str| group_labels(path).map(|l| l.to_string()).map_err(|e| e.message);
-        for (path, labels) in [
-            ("/metrics/job/some_job", r#"{job="some_job"}"#),
-            ("/metrics/job/j/instance/i/", r#"{instance="i", job="j"}"#),
-            ("/metrics/job@base64/L3Zhci90bXA", r#"{job="/var/tmp"}"#),
-            ("/metrics/job/titan/name@base64/zqDPgc6_zrzOt864zrXPjc-C", r#"{job="titan", name="Προμηθεύς"}"#),
-            ("/metrics/job/j/empty@base64/=", r#"{job="j"}"#),
-            ("/metrics/job/j/path/a%2Fb", r#"{job="j", path="a/b"}"#),
-        ] {
-            assert_eq!(check(path).as_deref(), Ok(labels), "{path}");
-        }
-        for path in [
-            "/metrics/job/",
-            "/metrics/job",
-            "/metrics/jobless/j",
-            "/metrics/job/j/x",
-            "/metrics/job/j/__name__/x",
-            "/metrics/job/j/a/1/a/2",
-            "/metrics/job@base64/!!",
-            "/metrics/job/%ff",
-        ] {
-            assert!(check(path).is_err(), "{path}");
-        }
-    }
 
     #[test]
     fn only_remote_write_1_is_taken() {

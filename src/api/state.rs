@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handles::{PushHandle, TargetsHandle};
 use super::metrics::ApiMetrics;
 use super::pool::Pool;
 use super::readiness::Readiness;
 use crate::alerts::Alerts;
 use crate::clock::Clock;
+use crate::ingest::{Ingest, Pushed};
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::promql::Engine;
 use crate::reports::Reports;
 use crate::rules;
+use crate::scrape::ScrapeManager;
 use crate::storage::Storage;
 use crate::telemetry::Registry;
 
@@ -22,8 +23,9 @@ use crate::telemetry::Registry;
 pub struct ApiState {
     pub storage: Storage,
     pub engine: Engine,
-    pub push: Arc<dyn PushHandle>,
-    pub targets: Arc<dyn TargetsHandle>,
+    pub ingest: Ingest,
+    pub pushed: Pushed,
+    pub targets: ScrapeManager,
     pub rules: rules::Manager,
     pub alerts: Alerts,
     pub reports: Reports,
@@ -109,8 +111,6 @@ pub struct ApiLimits {
     pub form_bytes_max: usize,
     /// JSON bodies of the dashboard API.
     pub json_bytes_max: usize,
-    /// Entries in one JSON list.
-    pub json_entries_max: usize,
     /// Remote-write bodies, compressed; what they expand to has a limit in `ingest`.
     pub write_bytes_max: usize,
     /// Pushed text, compressed and expanded.
@@ -133,9 +133,8 @@ impl Default for ApiLimits {
             query_timeout: Duration::from_secs(120),
             form_bytes_max: 10 * 1024 * 1024,
             json_bytes_max: 4 * 1024 * 1024,
-            json_entries_max: 10_000,
             write_bytes_max: 32 * 1024 * 1024,
-            push_bytes_max: 32 * 1024 * 1024,
+            push_bytes_max: 16 * 1024 * 1024,
             body_timeout: Duration::from_secs(300),
             export_series_max: 500_000,
             page_default: 100,

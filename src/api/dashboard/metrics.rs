@@ -10,10 +10,10 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use crate::api::error::ApiError;
-use crate::api::handles::RecordedMetric;
 use crate::api::params::Params;
 use crate::api::state::ApiState;
 use crate::api::{body, json, query, time};
+use crate::ingest::JsonMetric;
 use crate::model::{Labels, METRIC_NAME, Matcher, Timestamp};
 use crate::promql::{MatrixSeries, QueryRequest, Value};
 use crate::reports::{IndicatorStatus, IndicatorView, ReportsError};
@@ -26,10 +26,6 @@ const HISTORY_MS: i64 = 3_600_000;
 const HISTORY_STEP_MIN_MS: i64 = 1_000;
 /// Series of one history where the client names no limit.
 const HISTORY_SERIES: usize = 100;
-/// Longest name, label name or label value, in bytes, of a metric recorded by JSON.
-const TEXT_BYTES_MAX: usize = 4_096;
-/// Labels of a metric recorded by JSON.
-const LABELS_MAX: usize = 64;
 
 /// The present value of one indicator, or of a recorded metric that no indicator watches.
 #[derive(Serialize)]
@@ -91,18 +87,19 @@ fn present(state: &ApiState) -> Vec<IndicatorView> {
     let now = state.clock.now_ms();
     let mut views = state.reports.indicators(now);
     let watched: HashSet<String> = views.iter().map(|v| v.name.clone()).collect();
-    let others = state.push.recorded().into_iter().filter(|m| !watched.contains(&m.name));
+    let recorded = state.pushed.recorded();
+    let others = recorded.into_iter().filter(|m| !watched.contains(m.labels.metric_name()));
     views.extend(others.map(|metric| IndicatorView {
-        expr: metric.name.clone(),
-        name: metric.name,
-        labels: metric.labels,
+        name: metric.labels.metric_name().to_owned(),
+        labels: metric.labels.without_metric_name(),
         value: metric.value,
         unit: metric.unit,
-        timestamp: metric.timestamp.unwrap_or(now),
+        timestamp: metric.ts,
         status: IndicatorStatus::Healthy,
         warning: None,
         critical: None,
         description: "Recorded by a call".to_owned(),
+        expr: metric.labels.metric_name().to_owned(),
     }));
     views
 }
@@ -242,12 +239,8 @@ pub(in crate::api) async fn record(
     let is_list = body::first_byte(&bytes) == Some(b'[');
     let list: Vec<RecordDto> =
         if is_list { body::decode_json(&bytes)? } else { vec![body::decode_json(&bytes)?] };
-    let max = state.limits.json_entries_max;
     if list.is_empty() {
         return Err(ApiError::bad_data("the list of metrics is empty"));
-    }
-    if list.len() > max {
-        return Err(ApiError::bad_data(format!("{} metrics in one call; the limit is {max}", list.len())));
     }
     let metrics = list
         .into_iter()
@@ -258,22 +251,15 @@ pub(in crate::api) async fn record(
         .collect::<Result<Vec<_>, _>>()?;
     let recorded = metrics.len();
     let pool = state.transfers.clone();
-    pool.run(move |_| state.push.record(&metrics, state.clock.now_ms())).await?;
+    pool.run(move |_| Ok(state.pushed.record(&metrics, state.clock.now_ms())?)).await?;
     Ok(json::success(&RecordedDto { recorded }))
 }
 
-/// What serde cannot check.
-fn check(dto: RecordDto) -> Result<RecordedMetric, ApiError> {
+/// What can be seen before the metric meets those that are kept.
+fn check(dto: RecordDto) -> Result<JsonMetric, ApiError> {
     let RecordDto { name, value, unit, labels, timestamp } = dto;
     if name.is_empty() {
         return Err(ApiError::bad_data("name must not be empty"));
-    }
-    let long = |text: &str| text.len() > TEXT_BYTES_MAX;
-    if long(&name) || long(&unit) || labels.iter().any(|(n, v)| long(n) || long(v)) {
-        return Err(ApiError::bad_data(format!("a text is longer than the limit of {TEXT_BYTES_MAX} bytes")));
-    }
-    if labels.len() > LABELS_MAX {
-        return Err(ApiError::bad_data(format!("{} labels; the limit is {LABELS_MAX}", labels.len())));
     }
     if let Some(wrong) = labels.keys().find(|n| n.is_empty() || n.starts_with("__")) {
         return Err(ApiError::bad_data(format!("invalid label name {wrong:?}")));
@@ -289,5 +275,5 @@ fn check(dto: RecordDto) -> Result<RecordedMetric, ApiError> {
                 .ok_or_else(|| ApiError::bad_data(format!("timestamp {text:?} is no valid time")))?,
         ),
     };
-    Ok(RecordedMetric { name, value, unit, labels: Labels::from_pairs(labels), timestamp })
+    Ok(JsonMetric { name, value, unit, labels: Labels::from_pairs(labels), timestamp })
 }

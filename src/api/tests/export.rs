@@ -7,6 +7,7 @@ use axum::http::{Request, header};
 
 use super::support::*;
 use crate::api::LiveConfig;
+use crate::exposition::remote_write::{Encoder, compress_snappy};
 use crate::model::{Labels, Matcher, MetricType, stale_marker};
 use crate::promql::parse_selector;
 
@@ -14,10 +15,10 @@ fn live() -> LiveConfig {
     LiveConfig { host: Some(vec![Matcher::equal("job", "node")]), ..LiveConfig::default() }
 }
 
-/// The lines of `/metrics` that are not our own.
+/// The lines of `/metrics` that are neither our own nor say when a group was pushed.
 async fn foreign(server: &TestServer) -> Vec<String> {
     let text = server.get("/metrics").await.text();
-    text.lines().filter(|l| !l.contains("streamgate_")).map(str::to_owned).collect()
+    text.lines().filter(|l| !l.contains("streamgate_") && !l.contains("push_")).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -34,7 +35,7 @@ async fn metrics_show_what_was_collected_pushed_and_computed() {
     let rules = "groups:\n- name: g\n  rules:\n  - {record: 'job:up:sum', expr: vector(3), labels: {job: x}}\n  - {alert: Down, expr: vector(1)}\n";
     server.run_rules(rules).await;
     let put = Request::put("/metrics/job/batch")
-        .body(Body::from("# TYPE done counter\n# HELP done Work\ndone{job=\"batch\"} 7\n"))
+        .body(Body::from("# TYPE done counter\n# HELP done Work\ndone 7\n"))
         .unwrap();
     assert_eq!(server.send(put).await.status, 200);
     assert_eq!(
@@ -160,21 +161,39 @@ async fn groups_are_pushed_as_to_the_pushgateway() {
 }
 
 #[tokio::test]
-async fn remote_write_checks_its_headers() {
+async fn remote_write_is_stored_or_refused_with_the_reason() {
     let server = TestServer::new().await;
-    let send = async |content_type: &str, encoding: &str, body: &'static str| {
+    let send = async |content_type: &str, encoding: &str, body: Vec<u8>| {
         let request = Request::post("/api/v1/write").header(header::CONTENT_TYPE, content_type);
         let request = request.header(header::CONTENT_ENCODING, encoding).body(Body::from(body)).unwrap();
         server.send(request).await
     };
-    assert_eq!(send("application/x-protobuf", "snappy", "x").await.status, 204);
-    assert_eq!(send("application/x-protobuf", "zstd", "x").await.status, 204);
-    assert_eq!(
-        send("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", "x").await.status,
-        415
-    );
-    assert_eq!(send("application/x-protobuf", "gzip", "x").await.status, 415);
-    assert_eq!(send("text/plain", "snappy", "x").await.status, 415);
-    let refused = send("application/x-protobuf", "snappy", "").await;
-    assert_eq!((refused.status.as_u16(), refused.text().contains("snappy")), (400, true));
+    let message = |value: f64| {
+        let mut encoder = Encoder::new();
+        encoder.series(&Labels::from_pairs([("__name__", "sent"), ("job", "x")]), &[(NOW, value)], &[]);
+        encoder.finish()
+    };
+    let protobuf = "application/x-protobuf";
+    assert_eq!(send(protobuf, "snappy", compress_snappy(&message(4.0))).await.status, 204);
+    assert_eq!(server.get("/api/v1/query?query=sent").await.data()["result"][0]["value"][1], "4");
+    let zstd = zstd::bulk::compress(&message(4.0), 1).unwrap();
+    assert_eq!(send(protobuf, "zstd", zstd).await.status, 204);
+    for (content_type, encoding, status) in [
+        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", 415),
+        (protobuf, "gzip", 415),
+        ("text/plain", "snappy", 415),
+    ] {
+        assert_eq!(send(content_type, encoding, compress_snappy(&message(4.0))).await.status, status);
+    }
+    let mut twice = Encoder::new();
+    twice.pairs([("__name__", "sent"), ("job", "x"), ("job", "y")], &[(NOW, 1.0)], &[]);
+    for (body, text) in [
+        (b"no snappy".to_vec(), "snappy"),
+        (compress_snappy(b"\x0a\xff\xff"), "remote write message"),
+        (compress_snappy(&twice.finish()), "were refused, the first because"),
+    ] {
+        let refused = send(protobuf, "snappy", body).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.text().contains(text), "{}", refused.text());
+    }
 }

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::support::*;
 use crate::model::MetricType;
-use crate::scrape::TargetHealth;
 
 #[tokio::test]
 async fn instant_queries_answer_each_type() {
@@ -198,15 +197,29 @@ async fn rules_and_their_alerts_are_shown() {
 #[tokio::test]
 async fn targets_are_shown() {
     let server = TestServer::new().await;
-    *server.fakes.targets.lock().unwrap() = vec![target("http://a:1/metrics", TargetHealth::Up)];
-    let data = server.get("/api/v1/targets").await.data();
-    assert_eq!(
-        data["activeTargets"],
-        json!([{"discoveredLabels": {"__address__": "a:1"}, "labels": {"job": "app"}, "scrapePool": "app",
-            "scrapeUrl": "http://a:1/metrics", "globalUrl": "http://a:1/metrics", "lastError": "",
-            "lastScrape": "0001-01-01T00:00:00Z", "lastScrapeDuration": 0.25, "health": "up",
-            "scrapeInterval": "15s", "scrapeTimeout": "10s"}])
+    server.scrape(
+        "job_name: app\nscrape_interval: 15s\nscrape_timeout: 10s\nstatic_configs: [{targets: ['127.0.0.1:1', '127.0.0.1:2']}]\n\
+         relabel_configs: [{source_labels: [__address__], regex: '.*:2', action: drop}]\n",
     );
+    let data = server.get("/api/v1/targets").await.data();
+    let target = &data["activeTargets"][0];
+    assert_eq!(target["discoveredLabels"]["__address__"], "127.0.0.1:1");
+    assert_eq!(target["labels"], json!({"instance": "127.0.0.1:1", "job": "app"}));
+    assert_eq!(
+        [
+            &target["scrapePool"],
+            &target["scrapeUrl"],
+            &target["health"],
+            &target["lastError"],
+            &target["lastScrape"]
+        ],
+        ["app", "http://127.0.0.1:1/metrics", "unknown", "", "0001-01-01T00:00:00Z"]
+    );
+    assert_eq!(
+        (&target["scrapeInterval"], &target["scrapeTimeout"], &target["lastScrapeDuration"]),
+        (&json!("15s"), &json!("10s"), &json!(0.0))
+    );
+    assert_eq!(data["droppedTargets"][0]["discoveredLabels"]["__address__"], "127.0.0.1:2");
     assert_eq!(data["droppedTargetCounts"], json!({"app": 1}));
     assert_eq!(server.get("/api/v1/targets?state=dropped").await.data()["activeTargets"], json!([]));
     assert_eq!(server.get("/api/v1/targets?state=active").await.data()["droppedTargets"], json!([]));

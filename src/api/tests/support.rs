@@ -1,6 +1,6 @@
 //! A server without sockets.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,18 +14,19 @@ use tower::ServiceExt as _;
 use crate::alerts::{AlertmanagerConfig, Alerts, AlertsMetrics, Limits, Pipeline, PipelineOptions};
 use crate::api::*;
 use crate::clock::Clock;
-use crate::exposition::{FamilySet, Format};
+use crate::http::ClientPool;
+use crate::ingest::{Ingest, IngestLimits, IngestMetrics, Pushed};
 use crate::model::{Alert, Labels, Metadata, MetricType, Timestamp};
 use crate::notify::{DeliveryError, NotifyMetrics, Post, Transport, WebhookConfig};
 use crate::promql::{Engine, EngineOptions, Features};
 use crate::reports::config::Schedule;
 use crate::reports::{Reports, ReportsOptions, shipped_indicators};
 use crate::rules::{Manager, ManagerOptions, RuleMetrics, Settings, file};
-use crate::scrape::{DroppedTargetView, TargetHealth, TargetView};
+use crate::scrape::{ScrapeDefaults, ScrapeJob, ScrapeManager, ScrapeMetrics, config::RawScrapeConfig};
 use crate::state::{SqliteStore, Store};
 use crate::storage::{Storage, StorageOptions};
 use crate::telemetry;
-use crate::yaml::Source;
+use crate::yaml::{Mark, Problems, Source};
 
 /// 2023-11-14T22:13:20Z
 pub const NOW: Timestamp = 1_700_000_000_000;
@@ -38,15 +39,8 @@ pub struct TestServer {
     pub readiness: Readiness,
     pub live: watch::Sender<Arc<LiveConfig>>,
     pub lifecycle: Option<mpsc::Receiver<Lifecycle>>,
-    pub fakes: Arc<Fakes>,
-}
-
-/// What stands behind the handles.
-#[derive(Default)]
-pub struct Fakes {
-    pub targets: Mutex<Vec<TargetView>>,
-    pub recorded: Mutex<Vec<RecordedMetric>>,
-    pub pushed: Mutex<Vec<FamilySet>>,
+    pub pushed: Pushed,
+    pub targets: ScrapeManager,
 }
 
 /// Takes every notification.
@@ -81,7 +75,6 @@ impl TestServer {
         let mut registry = telemetry::new_registry();
         let metrics = ApiMetrics::register(&mut registry);
         let readiness = Readiness::new(&["storage", "rules"]);
-        let fakes = Arc::new(Fakes::default());
         let (live, live_receiver) = watch::channel(Arc::new(LiveConfig::default()));
         let (lifecycle, receiver) = mpsc::channel(4);
         let engine = Engine::new(EngineOptions::default(), clock.clone());
@@ -98,6 +91,11 @@ impl TestServer {
             notify_metrics: NotifyMetrics::register(&mut registry),
         };
         let alerts = Pipeline::start(options, inbox).await.unwrap();
+        let ingest_metrics = Arc::new(IngestMetrics::register(&mut registry));
+        let ingest = Ingest::new(storage.clone(), IngestLimits::default(), ingest_metrics);
+        let pushed = Pushed::new(ingest.clone(), Arc::clone(&store)).unwrap();
+        let scrape_metrics = ScrapeMetrics::register(&mut registry);
+        let targets = ScrapeManager::new(ingest.clone(), clock.clone(), ClientPool::new(), scrape_metrics);
         let reports = Reports::new(ReportsOptions {
             engine: engine.clone(),
             storage: storage.clone(),
@@ -119,8 +117,9 @@ impl TestServer {
         let state = ApiState {
             storage: storage.clone(),
             engine,
-            push: fakes.clone(),
-            targets: fakes.clone(),
+            ingest,
+            pushed: pushed.clone(),
+            targets: targets.clone(),
             rules: rules.clone(),
             alerts: alerts.clone(),
             reports,
@@ -138,7 +137,7 @@ impl TestServer {
             external_url: "https://mon.example/gate".into(),
         };
         let lifecycle = setup.with_lifecycle.then_some(receiver);
-        TestServer { app: router(state), rules, alerts, storage, readiness, live, lifecycle, fakes }
+        TestServer { app: router(state), rules, alerts, storage, readiness, live, lifecycle, pushed, targets }
     }
 
     /// Stores samples of one series, a value every 15 s up to now.
@@ -160,6 +159,18 @@ impl TestServer {
         while self.rules.groups().iter().any(|g| g.last_evaluation.is_none()) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+    }
+
+    /// Scrapes from now on; nothing is scraped as long as the clock stands.
+    pub fn scrape(&self, job: &str) {
+        let source = Source::new("p.yml", job);
+        let raw: RawScrapeConfig = source.parse().unwrap();
+        let mut problems = Problems::default();
+        let defaults = ScrapeDefaults::default();
+        let job: ScrapeJob =
+            raw.resolve(Mark::default(), &defaults, &source, std::path::Path::new("/"), &mut problems);
+        assert!(problems.is_empty(), "{problems}");
+        self.targets.apply(vec![job]);
     }
 
     /// Raises an alert that fires since `starts_at`, and gives its id.
@@ -245,69 +256,3 @@ pub const RULES: &str = "groups:
   interval: 15s
   rules: *rules
 ";
-
-pub fn target(url: &str, health: TargetHealth) -> TargetView {
-    TargetView {
-        scrape_pool: "app".into(),
-        discovered_labels: Labels::from_pairs([("__address__", "a:1")]),
-        labels: Labels::from_pairs([("job", "app")]),
-        scrape_url: url.into(),
-        global_url: url.into(),
-        last_error: String::new(),
-        last_scrape: None,
-        last_scrape_duration: 0.25,
-        health,
-        scrape_interval_ms: 15_000,
-        scrape_timeout_ms: 10_000,
-    }
-}
-
-impl TargetsHandle for Fakes {
-    fn targets(&self) -> Vec<TargetView> {
-        self.targets.lock().unwrap().clone()
-    }
-
-    fn dropped_targets(&self) -> Vec<DroppedTargetView> {
-        vec![DroppedTargetView {
-            scrape_pool: "app".into(),
-            discovered_labels: Labels::from_pairs([("__address__", "b:1")]),
-        }]
-    }
-}
-
-impl PushHandle for Fakes {
-    fn remote_write(&self, body: &[u8], _encoding: &str) -> Result<(), ApiError> {
-        if body.is_empty() { Err(ApiError::bad_data("snappy: the body is empty")) } else { Ok(()) }
-    }
-
-    fn put(
-        &self,
-        _group: &Labels,
-        body: &[u8],
-        _replace_all: bool,
-        _type: &str,
-        _now: Timestamp,
-    ) -> Result<(), ApiError> {
-        let set = FamilySet::parse(Format::Text, body).map_err(|e| ApiError::bad_data(e.to_string()))?;
-        self.pushed.lock().unwrap().push(set);
-        Ok(())
-    }
-
-    fn delete(&self, _group: &Labels) -> Result<(), ApiError> {
-        self.pushed.lock().unwrap().clear();
-        Ok(())
-    }
-
-    fn record(&self, metrics: &[RecordedMetric], _now: Timestamp) -> Result<(), ApiError> {
-        self.recorded.lock().unwrap().extend_from_slice(metrics);
-        Ok(())
-    }
-
-    fn recorded(&self) -> Vec<RecordedMetric> {
-        self.recorded.lock().unwrap().clone()
-    }
-
-    fn families(&self) -> Vec<FamilySet> {
-        self.pushed.lock().unwrap().clone()
-    }
-}
