@@ -58,7 +58,9 @@ const KINDS: [(&str, Make); 7] = [
 
 /// Like a node exporter: two thirds constant, the rest of all kinds.
 fn mixture() -> Vec<Vec<f64>> {
-    (0..1200u64).map(|i| if i % 3 < 2 { KINDS[0].1(i) } else { KINDS[1 + (i / 3) as usize % 5].1(i) }).collect()
+    (0..1200u64)
+        .map(|i| if i % 3 < 2 { KINDS[0].1(i) } else { KINDS[1 + (i / 3) as usize % 5].1(i) })
+        .collect()
 }
 
 #[divan::bench]

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use super::json;
 use crate::alerts::AlertRefusal;
 use crate::promql::{ParseError, QueryError};
+use crate::reports::ReportsError;
+use crate::state::StateError;
 
 /// What kind of thing went wrong; decides the status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +174,28 @@ impl From<AlertRefusal> for ApiError {
             AlertRefusal::Store(reason) => return ApiError::internal("storing the alert's state", reason),
         };
         ApiError::new(kind, refusal.to_string())
+    }
+}
+
+impl From<StateError> for ApiError {
+    fn from(error: StateError) -> Self {
+        ApiError::internal("reading the state store", error)
+    }
+}
+
+impl From<ReportsError> for ApiError {
+    fn from(error: ReportsError) -> Self {
+        match error {
+            ReportsError::UnknownIndicator(_) => ApiError::not_found(error.to_string()),
+            ReportsError::Query { name, source } => {
+                let inner = ApiError::from(source);
+                ApiError::new(inner.kind, format!("indicator {name}: {inner}"))
+            }
+            ReportsError::Store(inner) => inner.into(),
+            ReportsError::Decode(_) | ReportsError::Interrupted => {
+                ApiError::internal("making the report", error)
+            }
+        }
     }
 }
 

@@ -1,55 +1,12 @@
 //! What handlers ask of the rest of the server.
 
-use std::future::Future;
-use std::pin::Pin;
-
-use crate::alerts::{AlertFilter, AlertRefusal, AlertView, HistoryPage, HistoryQuery, NewAlert};
 use crate::exposition::FamilySet;
 use crate::model::{Labels, Timestamp};
-use crate::promql::MatrixSeries;
-use crate::reports::{IndicatorView, Report, ReportSummary};
 use crate::scrape::{DroppedTargetView, TargetView};
-
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-pub trait AlertsHandle: Send + Sync {
-    fn list(&self, filter: AlertFilter) -> Answer<'_, Vec<AlertView>>;
-    fn get<'a>(&'a self, id: &'a str) -> Answer<'a, Option<AlertView>>;
-    fn create(&self, alert: NewAlert) -> Answer<'_, Result<AlertView, AlertRefusal>>;
-    fn acknowledge<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        comment: &'a str,
-    ) -> Answer<'a, Result<AlertView, AlertRefusal>>;
-    fn resolve<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        comment: &'a str,
-    ) -> Answer<'a, Result<AlertView, AlertRefusal>>;
-    fn history(&self, query: HistoryQuery) -> Answer<'_, Result<HistoryPage, AlertRefusal>>;
-}
 
 pub trait TargetsHandle: Send + Sync {
     fn targets(&self) -> Vec<TargetView>;
     fn dropped_targets(&self) -> Vec<DroppedTargetView>;
-}
-
-/// Calls block: they evaluate expressions and read the state store.
-pub trait ReportsHandle: Send + Sync {
-    fn indicators(&self, now: Timestamp) -> Vec<IndicatorView>;
-    fn history(
-        &self,
-        name: &str,
-        from: Timestamp,
-        to: Timestamp,
-        step_ms: i64,
-    ) -> Result<Vec<MatrixSeries>, super::ApiError>;
-    fn generate(&self, period_ms: i64) -> Answer<'_, Result<Report, super::ApiError>>;
-    fn list(&self, limit: usize) -> Result<Vec<ReportSummary>, super::ApiError>;
-    fn latest(&self) -> Result<Option<Report>, super::ApiError>;
-    fn get(&self, id: &str) -> Result<Option<Report>, super::ApiError>;
 }
 
 #[derive(Clone, Debug, PartialEq)]

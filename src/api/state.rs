@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handles::{AlertsHandle, PushHandle, ReportsHandle, TargetsHandle};
+use super::handles::{PushHandle, TargetsHandle};
 use super::metrics::ApiMetrics;
 use super::pool::Pool;
 use super::readiness::Readiness;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::promql::Engine;
+use crate::reports::Reports;
 use crate::rules;
 use crate::storage::Storage;
 use crate::telemetry::Registry;
@@ -23,8 +25,8 @@ pub struct ApiState {
     pub push: Arc<dyn PushHandle>,
     pub targets: Arc<dyn TargetsHandle>,
     pub rules: rules::Manager,
-    pub alerts: Arc<dyn AlertsHandle>,
-    pub reports: Arc<dyn ReportsHandle>,
+    pub alerts: Alerts,
+    pub reports: Reports,
     /// Our own metrics, shown on `/metrics`.
     pub registry: Arc<Registry>,
     pub metrics: ApiMetrics,

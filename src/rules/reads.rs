@@ -42,7 +42,7 @@ impl Reads {
 
     fn walk(&mut self, expr: &Expr) {
         match &expr.kind {
-            ExprKind::Number(_) | ExprKind::Duration(_) | ExprKind::String(_) => {}
+            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Duration(_) => {}
             ExprKind::Paren(e) => self.walk(e),
             ExprKind::Unary { expr, .. } => self.walk(expr),
             ExprKind::Binary(b) => {

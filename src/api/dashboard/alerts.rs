@@ -250,18 +250,18 @@ struct ActionDto {
 }
 
 impl ActionDto {
-    async fn read(headers: &HeaderMap, body: Body, state: &ApiState) -> Result<(String, String), ApiError> {
-        let ActionDto { by, comment } = body::read_json(headers, body, state).await?;
-        let comment = comment.unwrap_or_default();
-        if by.trim().is_empty() {
+    async fn read(headers: &HeaderMap, body: Body, state: &ApiState) -> Result<Self, ApiError> {
+        let action: ActionDto = body::read_json(headers, body, state).await?;
+        if action.by.trim().is_empty() {
             return Err(ApiError::bad_data("by must not be empty: say who does this"));
         }
-        if by.len() > TEXT_BYTES_MAX || comment.len() > TEXT_BYTES_MAX {
+        let longest = action.by.len().max(action.comment.as_ref().map_or(0, String::len));
+        if longest > TEXT_BYTES_MAX {
             return Err(ApiError::bad_data(format!(
                 "a text is longer than the limit of {TEXT_BYTES_MAX} bytes"
             )));
         }
-        Ok((by, comment))
+        Ok(action)
     }
 }
 
@@ -271,8 +271,8 @@ pub(in crate::api) async fn acknowledge(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let (by, comment) = ActionDto::read(&headers, body, &state).await?;
-    let alert = state.alerts.acknowledge(&id, &by, &comment).await?;
+    let ActionDto { by, comment } = ActionDto::read(&headers, body, &state).await?;
+    let alert = state.alerts.acknowledge(&id, &by, comment.as_deref()).await?;
     Ok(json::success(&AlertDto::from(alert)))
 }
 
@@ -282,7 +282,7 @@ pub(in crate::api) async fn resolve(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let (by, comment) = ActionDto::read(&headers, body, &state).await?;
-    let alert = state.alerts.resolve(&id, &by, &comment).await?;
+    let ActionDto { by, comment } = ActionDto::read(&headers, body, &state).await?;
+    let alert = state.alerts.resolve(&id, &by, comment.as_deref()).await?;
     Ok(json::success(&AlertDto::from(alert)))
 }

@@ -5,56 +5,49 @@ use axum::http::{Request, header};
 use serde_json::json;
 
 use super::support::*;
-use crate::alerts::{AlertViewState, HistoryEventKind};
 use crate::api::ApiLimits;
 use crate::model::Labels;
-use crate::reports::IndicatorStatus;
 use crate::scrape::TargetHealth;
 
 const API: &str = "/api/v1/dashboard";
 
 #[tokio::test]
 async fn indicators_have_value_unit_and_status() {
-    let server = TestServer::new();
-    *server.fakes.indicators.lock().unwrap() = vec![
-        indicator("memory_usage_mb", 450.0, IndicatorStatus::Warning),
-        indicator("cache", f64::NAN, IndicatorStatus::Healthy),
-    ];
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "memory_usage_mb"), ("app", "shop")], &[450.0]);
+    server.store(&[("__name__", "api_latency_ms")], &[f64::NAN]);
     let data = server.get(&format!("{API}/metrics")).await.data();
+    let names: Vec<_> = data.as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["targets_down", "memory_usage_mb", "api_latency_ms"]);
     assert_eq!(
-        data[0],
-        json!({"name": "memory_usage_mb", "labels": {}, "value": 450.0, "unit": "MB", "timestamp": "2023-11-14T22:13:20Z",
-            "status": "warning", "warning": "> 400", "description": "", "expr": "memory_usage_mb"})
+        data[1],
+        json!({"name": "memory_usage_mb", "labels": {"app": "shop"}, "value": 450.0, "unit": "MB",
+            "timestamp": "2023-11-14T22:13:20Z", "status": "warning", "warning": "> 400", "critical": "> 500",
+            "description": "Memory in use, as recorded", "expr": "memory_usage_mb"})
     );
-    assert_eq!(data[1]["value"], json!(null));
+    assert_eq!(data[2]["value"], json!(null));
     for (query, count) in
-        [("status=warning", 1), ("status=healthy,warning", 2), ("name=cache", 1), ("limit=1", 1)]
+        [("status=warning", 1), ("status=healthy,warning", 3), ("name=api_latency_ms", 1), ("limit=1", 1)]
     {
         let data = server.get(&format!("{API}/metrics?{query}")).await.data();
         assert_eq!(data.as_array().unwrap().len(), count, "{query}");
     }
-    server.get(&format!("{API}/metrics?status=bad")).await.refused(
-        400,
-        "bad_data",
-        "none of healthy, warning, critical",
-    );
+    let refused = server.get(&format!("{API}/metrics?status=bad")).await;
+    refused.refused(400, "bad_data", "none of healthy, warning, critical");
     server.get(&format!("{API}/metrics?limit=x")).await.refused(400, "bad_data", "limit");
 }
 
 #[tokio::test]
 async fn the_course_of_an_indicator_or_a_metric_is_given() {
-    let server = TestServer::new();
-    *server.fakes.indicators.lock().unwrap() = vec![indicator("known", 1.0, IndicatorStatus::Healthy)];
+    let server = TestServer::new().await;
     server.store(&[("__name__", "raw"), ("a", "b")], &[1.0, 2.0]);
-    let data = server.get(&format!("{API}/metrics/history?name=known")).await.data();
+    let data = server.get(&format!("{API}/metrics/history?name=targets_down")).await.data();
     assert_eq!(
         (&data["from"], &data["to"]),
         (&json!("2023-11-14T21:13:20Z"), &json!("2023-11-14T22:13:20Z"))
     );
-    assert_eq!(
-        (&data["step_seconds"], data["series"][0]["points"].as_array().unwrap().len()),
-        (&json!(15.0), 241)
-    );
+    let points = data["series"][0]["points"].as_array().unwrap();
+    assert_eq!((&data["step_seconds"], points.len(), &points[0]["value"]), (&json!(15.0), 241, &json!(0.0)));
     let data = server.get(&format!("{API}/metrics/history?name=raw&start=1699999985&step=15s")).await.data();
     assert_eq!(
         data["series"],
@@ -65,10 +58,10 @@ async fn the_course_of_an_indicator_or_a_metric_is_given() {
         ("", 400, "bad_data", "name"),
         ("?name=unknown", 404, "not_found", "no indicator and no metric"),
         ("?name=sum(up)", 404, "not_found", "no indicator and no metric"),
-        ("?name=known&start=x", 400, "bad_data", "start"),
-        ("?name=known&step=0", 400, "bad_data", "step"),
-        ("?name=known&start=0&step=1", 400, "bad_data", "11,000"),
-        ("?name=known&start=2000000000", 400, "bad_data", "end timestamp"),
+        ("?name=raw&start=x", 400, "bad_data", "start"),
+        ("?name=raw&step=0", 400, "bad_data", "step"),
+        ("?name=raw&start=0&step=1", 400, "bad_data", "11,000"),
+        ("?name=raw&start=2000000000", 400, "bad_data", "end timestamp"),
     ] {
         server.get(&format!("{API}/metrics/history{query}")).await.refused(status, kind, text);
     }
@@ -76,7 +69,7 @@ async fn the_course_of_an_indicator_or_a_metric_is_given() {
 
 #[tokio::test]
 async fn metrics_are_recorded_one_by_one_or_as_a_list() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let path = format!("{API}/metrics");
     let one = r#"{"name": "m", "value": 1, "unit": "MB", "labels": {"a": "b"}, "timestamp": "2023-11-14T22:13:19.5Z"}"#;
     assert_eq!(server.post_json(&path, one).await.data(), json!({"recorded": 1}));
@@ -84,7 +77,7 @@ async fn metrics_are_recorded_one_by_one_or_as_a_list() {
     assert_eq!(server.post_json(&path, list).await.data(), json!({"recorded": 2}));
     let shown = server.get(&path).await.data();
     assert_eq!(
-        (&shown[2]["name"], &shown[2]["value"], &shown[2]["status"]),
+        (&shown[3]["name"], &shown[3]["value"], &shown[3]["status"]),
         (&json!("n"), &json!(-1.0), &json!("healthy"))
     );
     let recorded = server.fakes.recorded.lock().unwrap().clone();
@@ -114,13 +107,12 @@ async fn metrics_are_recorded_one_by_one_or_as_a_list() {
 
 #[tokio::test]
 async fn alerts_are_listed_and_filtered() {
-    let server = TestServer::new();
-    *server.fakes.alerts.lock().unwrap() = vec![
-        alert("a1", "page", AlertViewState::Firing, NOW - 2_000),
-        alert("a2", "warning", AlertViewState::Firing, NOW - 1_000),
-        alert("a3", "page", AlertViewState::Resolved, NOW - 3_000),
-    ];
-    for (query, ids) in [
+    let server = TestServer::new().await;
+    server.raise("a1", "page", NOW - 2_000).await;
+    server.raise("a2", "warning", NOW - 1_000).await;
+    let over = server.raise("a3", "page", NOW - 3_000).await;
+    server.alerts.resolve(&over, "ops", None).await.unwrap();
+    for (query, jobs) in [
         ("", vec!["a2", "a1", "a3"]),
         ("state=firing", vec!["a2", "a1"]),
         ("state=firing&state=resolved&severity=page", vec!["a1", "a3"]),
@@ -129,13 +121,20 @@ async fn alerts_are_listed_and_filtered() {
         ("match[]=%7Bjob%21%3D%22a1%22%7D", vec!["a2", "a3"]),
     ] {
         let data = server.get(&format!("{API}/alerts?{query}")).await.data();
-        let found: Vec<_> = data.as_array().unwrap().iter().map(|a| a["id"].as_str().unwrap()).collect();
-        assert_eq!(found, ids, "{query}");
+        let found: Vec<_> =
+            data.as_array().unwrap().iter().map(|a| a["labels"]["job"].as_str().unwrap()).collect();
+        assert_eq!(found, jobs, "{query}");
     }
-    let one = server.get(&format!("{API}/alerts/a3")).await.data();
+    let one = server.get(&format!("{API}/alerts/{over}")).await.data();
     assert_eq!(
-        (&one["state"], &one["severity"], &one["starts_at"], &one["ends_at"]),
-        (&json!("resolved"), &json!("page"), &json!("2023-11-14T22:13:17Z"), &json!("2023-11-14T22:13:20Z"))
+        (&one["state"], &one["severity"], &one["starts_at"], &one["ends_at"], &one["resolved_by"]),
+        (
+            &json!("resolved"),
+            &json!("page"),
+            &json!("2023-11-14T22:13:17Z"),
+            &json!("2023-11-14T22:13:20Z"),
+            &json!("ops")
+        )
     );
     assert_eq!(one["labels"]["alertname"], "Down");
     server.get(&format!("{API}/alerts/zz")).await.refused(404, "not_found", "zz");
@@ -145,7 +144,7 @@ async fn alerts_are_listed_and_filtered() {
 
 #[tokio::test]
 async fn alerts_are_raised_acknowledged_and_resolved() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let body = r#"{"title": "Backup", "message": "none since Monday", "severity": "page", "labels": {"host": "db1"}}"#;
     let made = server.post_json(&format!("{API}/alerts"), body).await.data();
     assert_eq!(made["labels"], json!({"alertname": "Backup", "host": "db1", "severity": "page"}));
@@ -204,38 +203,42 @@ async fn alerts_are_raised_acknowledged_and_resolved() {
 
 #[tokio::test]
 async fn history_comes_in_pages() {
-    let server = TestServer::new();
-    *server.fakes.history.lock().unwrap() = vec![
-        event(NOW, HistoryEventKind::Resolved),
-        event(NOW - 1, HistoryEventKind::Escalated),
-        event(NOW - 2, HistoryEventKind::Fired),
-    ];
+    let server = TestServer::new().await;
+    let id = server.raise("a1", "page", NOW).await;
+    server.alerts.acknowledge(&id, "ada", Some("on it")).await.unwrap();
+    server.alerts.resolve(&id, "ada", None).await.unwrap();
     let page = server.get(&format!("{API}/alerts/history?limit=2")).await.data();
     assert_eq!(
-        (&page["events"][0]["kind"], &page["events"][0]["at"]),
-        (&json!("resolved"), &json!("2023-11-14T22:13:20Z"))
+        (&page["events"][0]["kind"], &page["events"][0]["at"], &page["events"][1]["comment"]),
+        (&json!("resolved"), &json!("2023-11-14T22:13:20Z"), &json!("on it"))
     );
-    let next = page["next"].as_str().unwrap();
+    let next: String = form_urlencoded::byte_serialize(page["next"].as_str().unwrap().as_bytes()).collect();
     let page = server.get(&format!("{API}/alerts/history?limit=2&cursor={next}")).await.data();
     assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &json!(null)));
+    let none = server.get(&format!("{API}/alerts/history?severity=info")).await.data();
+    assert_eq!(none["events"], json!([]));
     server.get(&format!("{API}/alerts/history?end=x")).await.refused(400, "bad_data", "end");
 }
 
 #[tokio::test]
 async fn reports_are_made_and_read() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.get(&format!("{API}/reports/latest")).await.refused(404, "not_found", "no report");
+    server.store(&[("__name__", "api_latency_ms"), ("app", "shop")], &[150.0, 180.0]);
     let made = server.post_json(&format!("{API}/reports"), r#"{"period": "7d"}"#).await.data();
-    assert_eq!((&made["id"], &made["period"]), (&json!("r-new"), &json!("7d")));
-    server.fakes.reports.lock().unwrap().push(report("r-old", NOW - 300_000));
+    assert_eq!((&made["period"], &made["from"]), (&json!("7d"), &json!("2023-11-07T22:13:20Z")));
+    assert_eq!((&made["status"], &made["recommendations"][0]["value"]), (&json!("critical"), &json!(180.0)));
+    let second = server.post_json(&format!("{API}/reports"), r#"{"period": "24h"}"#).await.data();
     let list = server.get(&format!("{API}/reports")).await.data();
+    assert_eq!((&list[0]["id"], &list[1]["id"]), (&second["id"], &made["id"]));
     assert_eq!(
-        (&list[0]["id"], &list[1]["period"], &list[1]["generated_at"]),
-        (&json!("r-new"), &json!("24h"), &json!("2023-11-14T22:08:20Z"))
+        (&list[0]["period"], &list[0]["generated_at"]),
+        (&json!("24h"), &json!("2023-11-14T22:13:20Z"))
     );
     assert_eq!(server.get(&format!("{API}/reports?limit=1")).await.data().as_array().unwrap().len(), 1);
-    assert_eq!(server.get(&format!("{API}/reports/r-old")).await.data()["summary"], "fine");
-    assert_eq!(server.get(&format!("{API}/reports/latest")).await.data()["recommendations"], json!([]));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(server.get(&format!("{API}/reports/{id}")).await.data(), made);
+    assert_eq!(server.get(&format!("{API}/reports/latest")).await.data(), second);
     server.get(&format!("{API}/reports/zz")).await.refused(404, "not_found", "zz");
     for (body, text) in [
         (r#"{"period": "2h"}"#, "none of 1h, 24h, 7d, 30d"),
@@ -249,27 +252,29 @@ async fn reports_are_made_and_read() {
 
 #[tokio::test]
 async fn status_adds_everything_up() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let empty = server.get(&format!("{API}/status")).await.data();
     assert_eq!((&empty["status"], &empty["alerts"]["total"]), (&json!("healthy"), &json!(0)));
-    *server.fakes.indicators.lock().unwrap() =
-        vec![indicator("a", 1.0, IndicatorStatus::Healthy), indicator("b", 1.0, IndicatorStatus::Warning)];
-    *server.fakes.alerts.lock().unwrap() = vec![
-        alert("a1", "page", AlertViewState::Resolved, NOW),
-        alert("a2", "info", AlertViewState::Firing, NOW),
-        alert("a3", "", AlertViewState::Acknowledged, NOW),
-    ];
+    server.store(&[("__name__", "cpu_usage_percent")], &[65.0]);
+    let paged = server.raise("a1", "page", NOW).await;
+    server.alerts.resolve(&paged, "ops", None).await.unwrap();
+    server.raise("a2", "info", NOW).await;
+    let bare = server.raise("a3", "", NOW).await;
+    server.alerts.acknowledge(&bare, "ops", None).await.unwrap();
     *server.fakes.targets.lock().unwrap() = vec![target("u", TargetHealth::Down)];
-    server.run_rules(RULES).await;
+    let calm = "{alert: Calm, expr: vector(0) > 1}";
+    server
+        .run_rules(&format!("groups:\n- name: g\n  rules:\n  - {calm}\n  - {{record: one, expr: '1'}}\n"))
+        .await;
     assert_eq!(
         server.get(&format!("{API}/status")).await.data(),
         json!({"status": "warning", "timestamp": "2023-11-14T22:13:20Z",
             "indicators": {"total": 2, "healthy": 1, "warning": 1, "critical": 0},
             "alerts": {"total": 3, "by_state": {"acknowledged": 1, "firing": 1, "resolved": 1}, "by_severity": {"info": 1, "none": 1}},
             "targets": {"total": 1, "up": 0, "down": 1, "unknown": 0},
-            "rules": {"groups": 2, "total": 4, "healthy": 4, "failing": 0}})
+            "rules": {"groups": 1, "total": 2, "healthy": 2, "failing": 0}})
     );
-    server.fakes.alerts.lock().unwrap()[0].state = AlertViewState::Firing;
+    server.raise("a4", "page", NOW).await;
     assert_eq!(server.get(&format!("{API}/status")).await.data()["status"], "critical");
 }
 
@@ -278,7 +283,8 @@ async fn bodies_must_be_json_of_a_bounded_size() {
     let server = TestServer::with(Setup {
         limits: ApiLimits { json_bytes_max: 100, json_entries_max: 2, ..ApiLimits::default() },
         ..Setup::default()
-    });
+    })
+    .await;
     let path = format!("{API}/metrics");
     let body = r#"{"name": "m", "value": 1}"#;
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "", "multipart/form-data"] {

@@ -22,7 +22,7 @@ async fn foreign(server: &TestServer) -> Vec<String> {
 
 #[tokio::test]
 async fn metrics_show_what_was_collected_pushed_and_computed() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.live.send_replace(Arc::new(live()));
     server.describe("node_cpu_seconds_total", MetricType::Counter, "Seconds of CPU");
     server.store(
@@ -56,7 +56,7 @@ async fn metrics_show_what_was_collected_pushed_and_computed() {
 
 #[tokio::test]
 async fn export_selectors_add_and_remove() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "a"), ("job", "x")], &[1.0]);
     server.store(&[("__name__", "b"), ("job", "x")], &[2.0]);
     server.store(&[("__name__", "c"), ("instance", "h"), ("job", "node")], &[3.0]);
@@ -71,7 +71,7 @@ async fn export_selectors_add_and_remove() {
 
 #[tokio::test]
 async fn a_stored_copy_of_our_own_metrics_joins_its_family() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.get("/-/healthy").await;
     server.describe("streamgate_http_requests_total", MetricType::Counter, "Theirs");
     server.store(
@@ -92,7 +92,7 @@ async fn a_stored_copy_of_our_own_metrics_joins_its_family() {
 #[tokio::test]
 async fn the_page_is_bounded_and_says_so() {
     let limits = crate::api::ApiLimits { export_series_max: 2, ..Default::default() };
-    let server = TestServer::with(Setup { limits, ..Setup::default() });
+    let server = TestServer::with(Setup { limits, ..Setup::default() }).await;
     server.live.send_replace(Arc::new(live()));
     for cpu in ["0", "1", "2", "3"] {
         server.store(&[("__name__", "node_x"), ("cpu", cpu), ("job", "node")], &[1.0]);
@@ -104,7 +104,7 @@ async fn the_page_is_bounded_and_says_so() {
 
 #[tokio::test]
 async fn the_format_follows_accept() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     for (accept, content_type, end) in [
         ("", "text/plain; version=0.0.4", "\n"),
         ("text/plain;version=1.0.0;escaping=allow-utf-8", "text/plain; version=1.0.0", "\n"),
@@ -124,7 +124,7 @@ async fn the_format_follows_accept() {
 
 #[tokio::test]
 async fn federation_gives_newest_samples_with_their_times() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "up"), ("instance", "i"), ("job", "x")], &[1.0, 0.0]);
     server.store(&[("__name__", "job:up:sum"), ("job", "x")], &[3.5]);
     server.store(&[("__name__", "gone"), ("job", "x")], &[1.0, stale_marker()]);
@@ -142,7 +142,7 @@ async fn federation_gives_newest_samples_with_their_times() {
 
 #[tokio::test]
 async fn groups_are_pushed_as_to_the_pushgateway() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let send = async |method: &str, path: &str, body: &'static str| {
         server
             .send(Request::builder().method(method).uri(path).body(Body::from(body)).unwrap())
@@ -161,7 +161,7 @@ async fn groups_are_pushed_as_to_the_pushgateway() {
 
 #[tokio::test]
 async fn remote_write_checks_its_headers() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let send = async |content_type: &str, encoding: &str, body: &'static str| {
         let request = Request::post("/api/v1/write").header(header::CONTENT_TYPE, content_type);
         let request = request.header(header::CONTENT_ENCODING, encoding).body(Body::from(body)).unwrap();

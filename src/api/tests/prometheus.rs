@@ -8,7 +8,7 @@ use crate::scrape::TargetHealth;
 
 #[tokio::test]
 async fn instant_queries_answer_each_type() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "up"), ("job", "a\"b")], &[1.0, 0.0]);
     assert_eq!(
         server.get("/api/v1/query?query=up").await.data(),
@@ -30,7 +30,7 @@ async fn instant_queries_answer_each_type() {
 
 #[tokio::test]
 async fn range_queries_answer_a_matrix() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "x")], &[1.0, 2.5, 4.0]);
     let data = server.get("/api/v1/query_range?query=x&start=1699999985&end=1700000000&step=15").await.data();
     assert_eq!(
@@ -47,7 +47,7 @@ async fn range_queries_answer_a_matrix() {
 
 #[tokio::test]
 async fn a_limit_cuts_and_warns() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     for job in ["a", "b", "c"] {
         server.store(&[("__name__", "up"), ("job", job)], &[1.0]);
     }
@@ -65,7 +65,7 @@ async fn a_limit_cuts_and_warns() {
 
 #[tokio::test]
 async fn bad_queries_are_refused_in_prometheus_words() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     for (path, status, kind, text) in [
         (
             "query?query=up&time=x",
@@ -126,7 +126,7 @@ async fn bad_queries_are_refused_in_prometheus_words() {
 
 #[tokio::test]
 async fn what_is_stored_is_listed() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "up"), ("job", "a")], &[1.0]);
     server.store(&[("__name__", "down"), ("job", "b"), ("http.status", "5")], &[1.0]);
     server.describe("up", MetricType::Gauge, "Whether it is up");
@@ -152,7 +152,7 @@ async fn what_is_stored_is_listed() {
 
 #[tokio::test]
 async fn rules_and_their_alerts_are_shown() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.store(&[("__name__", "two"), ("i", "1")], &[1.0]);
     server.store(&[("__name__", "two"), ("i", "2")], &[1.0]);
     server.run_rules(RULES).await;
@@ -197,7 +197,7 @@ async fn rules_and_their_alerts_are_shown() {
 
 #[tokio::test]
 async fn targets_are_shown() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     *server.fakes.targets.lock().unwrap() = vec![target("http://a:1/metrics", TargetHealth::Up)];
     let data = server.get("/api/v1/targets").await.data();
     assert_eq!(
@@ -216,7 +216,7 @@ async fn targets_are_shown() {
 
 #[tokio::test]
 async fn the_server_says_what_it_is() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     assert_eq!(server.get("/api/v1/status/buildinfo").await.data()["version"], "3.5.0+streamgate-0.1.0");
     assert_eq!(server.get("/api/v1/status/runtimeinfo").await.data()["startTime"], "2023-11-14T22:13:15Z");
     assert_eq!(server.get("/api/v1/status/flags").await.data(), json!({}));

@@ -9,7 +9,7 @@ use crate::api::{Lifecycle, PartState};
 
 #[tokio::test]
 async fn wrong_paths_and_methods_are_told() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     server.get("/api/v1/nothing").await.refused(404, "not_found", "/api/v1/nothing");
     server.get("/api/v1/dashboard/nothing").await.refused(404, "not_found", "nothing");
     let text = server.get("/nothing").await;
@@ -25,7 +25,7 @@ async fn wrong_paths_and_methods_are_told() {
 
 #[tokio::test]
 async fn a_prefix_moves_everything() {
-    let server = TestServer::with(Setup { route_prefix: "/gate".into(), ..Setup::default() });
+    let server = TestServer::with(Setup { route_prefix: "/gate".into(), ..Setup::default() }).await;
     assert_eq!(server.get("/gate/-/healthy").await.status, 200);
     assert_eq!(server.get("/gate/api/v1/labels").await.data(), json!([]));
     assert_eq!(server.get("/gate/api/v1/dashboard/status").await.data()["status"], "healthy");
@@ -50,7 +50,7 @@ async fn a_prefix_moves_everything() {
 
 #[tokio::test]
 async fn pages_of_other_sites_change_nothing() {
-    let server = TestServer::with(Setup { with_lifecycle: true, ..Setup::default() });
+    let server = TestServer::with(Setup { with_lifecycle: true, ..Setup::default() }).await;
     let from = |origin: &str, path: &str| {
         let request =
             Request::post(path).header(header::HOST, "127.0.0.1:9090").header(header::ORIGIN, origin);
@@ -70,7 +70,7 @@ async fn pages_of_other_sites_change_nothing() {
 
 #[tokio::test]
 async fn readiness_and_health_name_their_parts() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     assert_eq!(server.get("/-/healthy").await.status, 200);
     let waiting = server.get("/-/ready").await;
     assert_eq!(waiting.status, 503);
@@ -89,13 +89,13 @@ async fn readiness_and_health_name_their_parts() {
 
 #[tokio::test]
 async fn lifecycle_calls_need_their_flag() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     for path in ["/-/reload", "/-/quit"] {
         let answer = server.post_json(path, "").await;
         assert_eq!(answer.status, 403);
         assert!(answer.text().contains("--web.enable-lifecycle"));
     }
-    let mut server = TestServer::with(Setup { with_lifecycle: true, ..Setup::default() });
+    let mut server = TestServer::with(Setup { with_lifecycle: true, ..Setup::default() }).await;
     let mut events = server.lifecycle.take().unwrap();
     tokio::spawn(async move {
         let mut outcomes = vec![Err("f.yml:3:1: no".to_owned()), Ok(())];
@@ -117,7 +117,7 @@ async fn lifecycle_calls_need_their_flag() {
 
 #[tokio::test]
 async fn the_page_and_its_icon_are_served() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     let page = server.get("/").await;
     assert_eq!(page.headers[header::CONTENT_TYPE], "text/html; charset=utf-8");
     assert!(page.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("default-src 'none'"));
@@ -127,7 +127,7 @@ async fn the_page_and_its_icon_are_served() {
 
 #[tokio::test]
 async fn large_answers_are_compressed_whole() {
-    let server = TestServer::new();
+    let server = TestServer::new().await;
     for i in 0..3_000 {
         server.store(&[("__name__", "many"), ("i", &i.to_string())], &[f64::from(i)]);
     }

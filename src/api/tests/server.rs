@@ -92,7 +92,7 @@ async fn a_client_that_reads_nothing_is_cut_off() {
 
 #[tokio::test]
 async fn who_writes_a_huge_body_first_still_reads_why_it_is_refused() {
-    let server = start(super::support::TestServer::new().app, ServeLimits::default()).await;
+    let server = start(super::support::TestServer::new().await.app, ServeLimits::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let bytes = 100 * 1024 * 1024;
     let header = format!("PUT /metrics/job/big HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n");

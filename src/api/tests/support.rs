@@ -5,24 +5,24 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use serde_json::Value as Json;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt as _;
 
-use crate::alerts::{
-    AlertFilter, AlertRefusal, AlertView, AlertViewState, HistoryEvent, HistoryEventKind, HistoryPage,
-    HistoryQuery, NewAlert,
-};
+use crate::alerts::{AlertmanagerConfig, Alerts, AlertsMetrics, Limits, Pipeline, PipelineOptions};
 use crate::api::*;
 use crate::clock::Clock;
 use crate::exposition::{FamilySet, Format};
-use crate::model::{Labels, Matcher, Metadata, MetricType, Timestamp};
-use crate::promql::{Engine, EngineOptions, Features, MatrixSeries};
-use crate::reports::{IndicatorStatus, IndicatorView, Report, ReportSummary};
+use crate::model::{Alert, Labels, Metadata, MetricType, Timestamp};
+use crate::notify::{DeliveryError, NotifyMetrics, Post, Transport, WebhookConfig};
+use crate::promql::{Engine, EngineOptions, Features};
+use crate::reports::config::Schedule;
+use crate::reports::{Reports, ReportsOptions, shipped_indicators};
 use crate::rules::{Manager, ManagerOptions, RuleMetrics, Settings, file};
 use crate::scrape::{DroppedTargetView, TargetHealth, TargetView};
-use crate::state::SqliteStore;
+use crate::state::{SqliteStore, Store};
 use crate::storage::{Storage, StorageOptions};
 use crate::telemetry;
 use crate::yaml::Source;
@@ -34,6 +34,7 @@ pub struct TestServer {
     pub app: Router,
     pub storage: Storage,
     pub rules: Manager,
+    pub alerts: Alerts,
     pub readiness: Readiness,
     pub live: watch::Sender<Arc<LiveConfig>>,
     pub lifecycle: Option<mpsc::Receiver<Lifecycle>>,
@@ -43,13 +44,22 @@ pub struct TestServer {
 /// What stands behind the handles.
 #[derive(Default)]
 pub struct Fakes {
-    pub alerts: Mutex<Vec<AlertView>>,
-    pub history: Mutex<Vec<HistoryEvent>>,
     pub targets: Mutex<Vec<TargetView>>,
-    pub indicators: Mutex<Vec<IndicatorView>>,
-    pub reports: Mutex<Vec<Report>>,
     pub recorded: Mutex<Vec<RecordedMetric>>,
     pub pushed: Mutex<Vec<FamilySet>>,
+}
+
+/// Takes every notification.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn post(
+        &self,
+        _webhook: Arc<WebhookConfig>,
+        _post: Post,
+    ) -> BoxFuture<'static, Result<(), DeliveryError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// What a test may want to be otherwise.
@@ -61,11 +71,11 @@ pub struct Setup {
 }
 
 impl TestServer {
-    pub fn new() -> Self {
-        Self::with(Setup::default())
+    pub async fn new() -> Self {
+        Self::with(Setup::default()).await
     }
 
-    pub fn with(setup: Setup) -> Self {
+    pub async fn with(setup: Setup) -> Self {
         let (clock, _hand) = Clock::manual(NOW);
         let storage = Storage::open(StorageOptions::default()).unwrap();
         let mut registry = telemetry::new_registry();
@@ -73,14 +83,36 @@ impl TestServer {
         let readiness = Readiness::new(&["storage", "rules"]);
         let fakes = Arc::new(Fakes::default());
         let (live, live_receiver) = watch::channel(Arc::new(LiveConfig::default()));
-        let (sender, receiver) = mpsc::channel(4);
+        let (lifecycle, receiver) = mpsc::channel(4);
         let engine = Engine::new(EngineOptions::default(), clock.clone());
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
+        let (sender, inbox) = mpsc::channel(16);
+        let options = PipelineOptions {
+            config: Arc::new(AlertmanagerConfig::default()),
+            store: Arc::clone(&store),
+            clock: clock.clone(),
+            transport: Arc::new(Nowhere),
+            external_url: String::new(),
+            limits: Limits::default(),
+            metrics: AlertsMetrics::register(&mut registry),
+            notify_metrics: NotifyMetrics::register(&mut registry),
+        };
+        let alerts = Pipeline::start(options, inbox).await.unwrap();
+        let reports = Reports::new(ReportsOptions {
+            engine: engine.clone(),
+            storage: storage.clone(),
+            store: Arc::clone(&store),
+            alerts: alerts.clone(),
+            clock: clock.clone(),
+            indicators: shipped_indicators(),
+            schedule: Schedule::default(),
+        });
         let rules = Manager::new(ManagerOptions {
             engine: engine.clone(),
             storage: storage.clone(),
-            store: Arc::new(SqliteStore::in_memory().unwrap()),
+            store,
             clock: clock.clone(),
-            sender: mpsc::channel(16).0,
+            sender,
             metrics: RuleMetrics::register(&mut registry),
             concurrency: 2,
         });
@@ -90,14 +122,14 @@ impl TestServer {
             push: fakes.clone(),
             targets: fakes.clone(),
             rules: rules.clone(),
-            alerts: fakes.clone(),
-            reports: fakes.clone(),
+            alerts: alerts.clone(),
+            reports,
             registry: Arc::new(registry),
             metrics,
             clock,
             readiness: readiness.clone(),
             live: live_receiver,
-            lifecycle: setup.with_lifecycle.then_some(sender),
+            lifecycle: setup.with_lifecycle.then_some(lifecycle),
             info: ServerInfo { version: "0.1.0".into(), started_at: NOW - 5_000, ..ServerInfo::default() },
             queries: setup.limits.query_pool(),
             transfers: setup.limits.transfer_pool(),
@@ -106,7 +138,7 @@ impl TestServer {
             external_url: "https://mon.example/gate".into(),
         };
         let lifecycle = setup.with_lifecycle.then_some(receiver);
-        TestServer { app: router(state), rules, storage, readiness, live, lifecycle, fakes }
+        TestServer { app: router(state), rules, alerts, storage, readiness, live, lifecycle, fakes }
     }
 
     /// Stores samples of one series, a value every 15 s up to now.
@@ -128,6 +160,17 @@ impl TestServer {
         while self.rules.groups().iter().any(|g| g.last_evaluation.is_none()) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+    }
+
+    /// Raises an alert that fires since `starts_at`, and gives its id.
+    pub async fn raise(&self, job: &str, severity: &str, starts_at: Timestamp) -> String {
+        let labels = Labels::from_pairs([("alertname", "Down"), ("job", job), ("severity", severity)]);
+        let annotations = Labels::from_pairs([("summary", "it is down")]);
+        let generator_url = String::new();
+        let alert = Alert { labels, annotations, starts_at, ends_at: None, updated_at: NOW, generator_url };
+        let id = format!("{:016x}", alert.fingerprint());
+        self.alerts.post(vec![alert]).await.unwrap();
+        id
     }
 
     pub fn describe(&self, family: &str, metric_type: MetricType, help: &str) {
@@ -190,57 +233,6 @@ impl Answer {
     }
 }
 
-pub fn alert(id: &str, severity: &str, state: AlertViewState, starts_at: Timestamp) -> AlertView {
-    AlertView {
-        id: id.into(),
-        labels: Labels::from_pairs([("alertname", "Down"), ("job", id), ("severity", severity)]),
-        annotations: Labels::from_pairs([("summary", "it is down")]),
-        state,
-        severity: severity.into(),
-        starts_at,
-        ends_at: (state == AlertViewState::Resolved).then_some(NOW),
-        updated_at: starts_at,
-        acknowledged_by: None,
-        acknowledged_at: None,
-        acknowledge_comment: None,
-        resolved_by: None,
-        generator_url: String::new(),
-        receivers: vec!["first".into()],
-        escalation_steps_taken: 0,
-        next_escalation_at: None,
-    }
-}
-
-pub fn indicator(name: &str, value: f64, status: IndicatorStatus) -> IndicatorView {
-    IndicatorView {
-        name: name.into(),
-        labels: Labels::empty(),
-        value,
-        unit: "MB".into(),
-        timestamp: NOW,
-        status,
-        warning: Some("> 400".into()),
-        critical: None,
-        description: String::new(),
-        expr: name.into(),
-    }
-}
-
-pub fn report(id: &str, at: Timestamp) -> Report {
-    Report {
-        id: id.into(),
-        generated_at: at,
-        period_ms: 86_400_000,
-        from: at - 86_400_000,
-        to: at,
-        status: IndicatorStatus::Healthy,
-        summary: "fine".into(),
-        indicators: Vec::new(),
-        alerts: Vec::new(),
-        recommendations: Vec::new(),
-    }
-}
-
 /// Two groups in one file; each with an alert that fires at once, and a recording rule that fails once there are two
 /// series `two`.
 pub const RULES: &str = "groups:
@@ -270,93 +262,6 @@ pub fn target(url: &str, health: TargetHealth) -> TargetView {
     }
 }
 
-fn ready<'a, T: Send + 'a>(value: T) -> super::super::Answer<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-impl Fakes {
-    fn change(&self, id: &str, change: impl FnOnce(&mut AlertView)) -> Result<AlertView, AlertRefusal> {
-        let mut alerts = self.alerts.lock().unwrap();
-        let alert =
-            alerts.iter_mut().find(|a| a.id == id).ok_or_else(|| AlertRefusal::NotFound(id.into()))?;
-        if alert.state == AlertViewState::Resolved {
-            return Err(AlertRefusal::WrongState { id: id.into(), state: "resolved" });
-        }
-        change(alert);
-        Ok(alert.clone())
-    }
-}
-
-impl AlertsHandle for Fakes {
-    fn list(&self, filter: AlertFilter) -> super::super::Answer<'_, Vec<AlertView>> {
-        let wanted = |a: &&AlertView| {
-            (filter.states.is_empty() || filter.states.contains(&a.state))
-                && (filter.severities.is_empty() || filter.severities.contains(&a.severity))
-                && filter.matchers.iter().all(|m: &Matcher| m.matches(a.labels.get(&m.name).unwrap_or("")))
-        };
-        ready(self.alerts.lock().unwrap().iter().filter(wanted).cloned().collect())
-    }
-
-    fn get<'a>(&'a self, id: &'a str) -> super::super::Answer<'a, Option<AlertView>> {
-        ready(self.alerts.lock().unwrap().iter().find(|a| a.id == id).cloned())
-    }
-
-    fn create(&self, new: NewAlert) -> super::super::Answer<'_, Result<AlertView, AlertRefusal>> {
-        let severity = new.labels.get("severity").unwrap().to_owned();
-        let mut view = alert("new", &severity, AlertViewState::Firing, NOW);
-        view.labels = new.labels;
-        view.annotations = new.annotations;
-        self.alerts.lock().unwrap().push(view.clone());
-        ready(Ok(view))
-    }
-
-    fn acknowledge<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        comment: &'a str,
-    ) -> super::super::Answer<'a, Result<AlertView, AlertRefusal>> {
-        ready(self.change(id, |a| {
-            a.state = AlertViewState::Acknowledged;
-            a.acknowledged_by = Some(by.into());
-            a.acknowledge_comment = Some(comment.into());
-        }))
-    }
-
-    fn resolve<'a>(
-        &'a self,
-        id: &'a str,
-        by: &'a str,
-        _comment: &'a str,
-    ) -> super::super::Answer<'a, Result<AlertView, AlertRefusal>> {
-        ready(self.change(id, |a| {
-            a.state = AlertViewState::Resolved;
-            a.resolved_by = Some(by.into());
-        }))
-    }
-
-    fn history(&self, query: HistoryQuery) -> super::super::Answer<'_, Result<HistoryPage, AlertRefusal>> {
-        let all = self.history.lock().unwrap().clone();
-        let from: usize = query.cursor.map_or(0, |c| c.parse().unwrap());
-        let next = (from + query.limit < all.len()).then(|| (from + query.limit).to_string());
-        ready(Ok(HistoryPage { events: all.into_iter().skip(from).take(query.limit).collect(), next }))
-    }
-}
-
-pub fn event(at: Timestamp, kind: HistoryEventKind) -> HistoryEvent {
-    HistoryEvent {
-        at,
-        alert_id: "a1".into(),
-        kind,
-        labels: Labels::from_pairs([("alertname", "Down")]),
-        annotations: Labels::empty(),
-        severity: "page".into(),
-        by: None,
-        comment: None,
-        receiver: None,
-    }
-}
-
 impl TargetsHandle for Fakes {
     fn targets(&self) -> Vec<TargetView> {
         self.targets.lock().unwrap().clone()
@@ -367,46 +272,6 @@ impl TargetsHandle for Fakes {
             scrape_pool: "app".into(),
             discovered_labels: Labels::from_pairs([("__address__", "b:1")]),
         }]
-    }
-}
-
-impl ReportsHandle for Fakes {
-    fn indicators(&self, _now: Timestamp) -> Vec<IndicatorView> {
-        self.indicators.lock().unwrap().clone()
-    }
-
-    fn history(
-        &self,
-        name: &str,
-        from: Timestamp,
-        to: Timestamp,
-        step_ms: i64,
-    ) -> Result<Vec<MatrixSeries>, ApiError> {
-        if !self.indicators.lock().unwrap().iter().any(|i| i.name == name) {
-            return Err(ApiError::not_found("no such indicator"));
-        }
-        let floats =
-            (0..).map(|i| from + i * step_ms).take_while(|ts| *ts <= to).map(|ts| (ts, 1.5)).collect();
-        Ok(vec![MatrixSeries { labels: Labels::empty(), floats, histograms: Vec::new() }])
-    }
-
-    fn generate(&self, period_ms: i64) -> super::super::Answer<'_, Result<Report, ApiError>> {
-        let mut made = report("r-new", NOW);
-        made.period_ms = period_ms;
-        self.reports.lock().unwrap().insert(0, made.clone());
-        ready(Ok(made))
-    }
-
-    fn list(&self, limit: usize) -> Result<Vec<ReportSummary>, ApiError> {
-        Ok(self.reports.lock().unwrap().iter().take(limit).map(ReportSummary::from).collect())
-    }
-
-    fn latest(&self) -> Result<Option<Report>, ApiError> {
-        Ok(self.reports.lock().unwrap().first().cloned())
-    }
-
-    fn get(&self, id: &str) -> Result<Option<Report>, ApiError> {
-        Ok(self.reports.lock().unwrap().iter().find(|r| r.id == id).cloned())
     }
 }
 

@@ -161,8 +161,8 @@ fn warn_of_invalid(ctx: &Context<'_>, quantiles: &[f64], pos: &Pos) {
 pub(super) fn quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
     let [q, v] = [0, 1].map(|i| unwrap_parens(&call.args[i]));
     let quantiles = ctx.scalar(q, grid)?;
-    warn_of_invalid(ctx, &quantiles, &q.pos);
     let columns = ctx.vector(v, grid)?;
+    warn_of_invalid(ctx, &quantiles, &q.pos);
     let out = quantile_table(ctx, &columns, grid, &quantiles, (&q.pos, &v.pos), Labels::clone)?;
     ctx.replaced(columns, out)
 }

@@ -127,10 +127,9 @@ fn combine(
     let without_info_is_fine = data_matchers.iter().all(|m| m.matches(""));
     let mut out = Columns::new(steps);
     let mut rows: HashMap<(Labels, bool), usize> = HashMap::new();
-    for row in 0..base.rows() {
+    for (row, (s, &ignored)) in base.series.iter().zip(ignored).enumerate() {
         ctx.check()?;
-        let s = &base.series[row];
-        let candidates = if ignored[row] { None } else { by_identity.get(&identity(&s.labels)) };
+        let candidates = if ignored { None } else { by_identity.get(&identity(&s.labels)) };
         // The labels change only when the chosen info rows do.
         let mut before: Option<(Vec<usize>, usize)> = None;
         for step in 0..steps {
@@ -144,7 +143,7 @@ fn combine(
                     chosen.push(info);
                 }
             }
-            if chosen.is_empty() && !ignored[row] && !without_info_is_fine {
+            if chosen.is_empty() && !ignored && !without_info_is_fine {
                 continue;
             }
             let to = match &before {

@@ -10,7 +10,8 @@ use crate::model::GoFloat;
 use crate::promql::Annotations;
 use crate::promql::ast::Pos;
 
-/// Collects annotations from all threads of a query. Equal texts are kept once, with the first position.
+/// Collects annotations from all threads of a query. Equal texts are kept once, with the position
+/// noted last, as Prometheus keeps them.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     inner: Mutex<Inner>,
@@ -48,15 +49,11 @@ impl Notes {
     }
 
     fn warn(&self, text: String, pos: &Pos) {
-        let mut inner = self.lock();
-        let at = inner.warnings.entry(text).or_insert(pos.start);
-        *at = pos.start.min(*at);
+        self.lock().warnings.insert(text, pos.start);
     }
 
     fn info(&self, text: String, pos: &Pos) {
-        let mut inner = self.lock();
-        let at = inner.infos.entry(text).or_insert(pos.start);
-        *at = pos.start.min(*at);
+        self.lock().infos.insert(text, pos.start);
     }
 
     pub fn invalid_quantile(&self, q: f64, pos: &Pos) {

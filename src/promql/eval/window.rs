@@ -257,7 +257,9 @@ impl Context<'_> {
         let (after, to) = spec.reach(grid);
         // A guess: one sample in 15 s.
         let cost = usize::try_from(to.saturating_sub(after) / 15_000).unwrap_or(usize::MAX);
-        let pos = &unwrap_parens(&call.args[0]).pos;
+        let first = unwrap_parens(&call.args[0]);
+        // Prometheus has lost the place of a subquery by then, and points at the start of the query.
+        let pos = if matches!(first.kind, ExprKind::Subquery(_)) { &(0..0) } else { &first.pos };
         let count = source.len();
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
             let mut samples = Samples::default();
@@ -329,7 +331,8 @@ impl Context<'_> {
         let inner = if start > to {
             Grid { start, step, len: 0 }
         } else {
-            let len = usize::try_from((to - start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
+            let len =
+                usize::try_from(to.saturating_sub(start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
             self.check_slots(1, len)?;
             Grid { start, step, len }
         };

@@ -1,0 +1,60 @@
+//! Pages of the history of state changes.
+
+use super::entry::passes;
+use super::{AlertViewState, HistoryEvent, HistoryEventKind, HistoryPage, HistoryQuery};
+use crate::state::{Order, Scan, StateError, Store, Table};
+
+/// Events on a page, at most.
+const PAGE_MAX: usize = 1_000;
+/// Rows that one call looks at. A filter that few pass gives a short page then, with a cursor to go on.
+const ROWS_LOOKED_AT_MAX: usize = 50_000;
+/// Rows read at once.
+const CHUNK: usize = 500;
+
+/// A page of events, newest first. Blocks on the store. A cursor that is none gives the first page.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(super) fn page(store: &dyn Store, query: &HistoryQuery) -> Result<HistoryPage, StateError> {
+    let limit = query.limit.clamp(1, PAGE_MAX);
+    let mut page = HistoryPage::default();
+    let mut after = query.cursor.as_deref().and_then(parse_cursor);
+    let mut looked_at = 0;
+    loop {
+        let scan = Scan {
+            from: query.from,
+            to: query.to,
+            order: Order::NewestFirst,
+            after: after.clone(),
+            limit: Some(CHUNK),
+        };
+        let rows = store.scan(Table::History, &scan)?;
+        let last = rows.len() < CHUNK;
+        for row in rows {
+            if page.events.len() == limit || looked_at == ROWS_LOOKED_AT_MAX {
+                page.next = after.map(|(ts, key)| format!("{ts}:{key}"));
+                return Ok(page);
+            }
+            looked_at += 1;
+            after = Some((row.ts, row.key));
+            // One that cannot be read is passed over: history is to be looked at, nothing depends on it.
+            let Ok(event) = serde_json::from_slice::<HistoryEvent>(&row.body) else { continue };
+            let state = match event.kind {
+                HistoryEventKind::Fired | HistoryEventKind::Escalated => AlertViewState::Firing,
+                HistoryEventKind::Acknowledged => AlertViewState::Acknowledged,
+                HistoryEventKind::Resolved => AlertViewState::Resolved,
+            };
+            if passes(&query.filter, &event.labels, state) {
+                page.events.push(event);
+            }
+        }
+        if last {
+            return Ok(page);
+        }
+    }
+}
+
+fn parse_cursor(cursor: &str) -> Option<(i64, String)> {
+    let (ts, key) = cursor.split_once(':')?;
+    Some((ts.parse().ok()?, key.to_owned()))
+}
