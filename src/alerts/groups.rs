@@ -330,8 +330,9 @@ impl Core {
         }
         let seq = self.next_notification;
         self.next_notification += 1;
-        // Sequence numbers begin anew when the outbox was empty at a start, so the message itself is part of its name.
-        let identity = format!("{}/{}/{}@{now}", stream.0, stream.1, stream.2);
+        // Sequence numbers begin anew when the outbox was empty at a start; what has happened so far, and the message
+        // itself, tell two notifications of one millisecond apart.
+        let identity = format!("{}/{}/{}@{now}+{}", stream.0, stream.1, stream.2, self.next_history);
         let hash = identity
             .bytes()
             .chain(body.iter().copied())
