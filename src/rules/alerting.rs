@@ -313,7 +313,7 @@ pub(super) fn due(
     let mut url = None;
     for alert in active.values_mut().filter(|a| a.needs_sending(ts, settings.resend_delay_ms)) {
         alert.last_sent_at = Some(ts);
-        let url = url.get_or_insert_with(|| generator_url(&settings.external_url, &spec.text()));
+        let url = url.get_or_insert_with(|| generator_url(&settings.external_url, &spec.text));
         out.push(message(alert, ts, interval_ms, settings, url.clone()));
     }
 }

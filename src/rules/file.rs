@@ -51,6 +51,8 @@ pub struct RuleSpec {
     pub name: String,
     /// The expression as the file has it, without surrounding space.
     pub query: String,
+    /// The expression as Prometheus shows it.
+    pub text: String,
     pub expr: Arc<Expr>,
     pub labels: Vec<(String, String)>,
 }
@@ -76,12 +78,6 @@ impl RuleSpec {
     #[must_use]
     pub fn label_set(&self) -> Labels {
         Labels::from_pairs(self.labels.iter().map(|(n, v)| (n, v)))
-    }
-
-    /// The expression as Prometheus shows it.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.expr.to_string()
     }
 
     #[must_use]
@@ -303,7 +299,14 @@ impl Check<'_> {
         let query = text(&rule.expr).trim().to_owned();
         // Parsed again, so that places in the tree are places in the text that is kept.
         let expr = promql::parse_with(&query, self.features).ok()?;
-        Some(RuleSpec { kind, name: name.to_owned(), query, expr: Arc::new(expr), labels })
+        Some(RuleSpec {
+            kind,
+            name: name.to_owned(),
+            query,
+            text: expr.to_string(),
+            expr: Arc::new(expr),
+            labels,
+        })
     }
 
     fn expression(&mut self, rule: &RawRule, at: Mark) -> Option<Expr> {

@@ -264,6 +264,12 @@ impl Group {
         mark_stale(&gone, ts, &world.storage);
     }
 
+    /// The name and error of the first rule whose last evaluation failed.
+    pub(super) fn first_error(&self) -> Option<(String, String)> {
+        let rules = self.shared.spec.rules.iter().zip(&self.shared.rules);
+        rules.filter_map(|(spec, status)| Some((spec.name.clone(), lock(status).last_error.clone()?))).next()
+    }
+
     /// Says that the alerts of the evaluation at `ts` were not taken: they are due again at the next.
     pub fn unsent(&mut self, ts: Timestamp) {
         for rule in &self.shared.rules {
@@ -285,7 +291,7 @@ impl Group {
                 if status.active.is_empty() {
                     return Vec::new();
                 }
-                let url = alerting::generator_url(&settings.external_url, &spec.text());
+                let url = alerting::generator_url(&settings.external_url, &spec.text);
                 restore::saved(spec, &status.active, &url)
             })
             .collect()
@@ -325,7 +331,7 @@ impl Group {
             let same = |i: &usize| !taken[*i] && same_rule(&rules[*i], spec);
             let Some(i) = (0..rules.len()).find(same) else {
                 self.leftover.extend(run.series.live().cloned());
-                let url = alerting::generator_url(&settings.external_url, &spec.text());
+                let url = alerting::generator_url(&settings.external_url, &spec.text);
                 rest.extend(restore::saved(spec, &lock(status).active, &url));
                 continue;
             };
@@ -481,7 +487,7 @@ impl RuleStatus {
     fn view(&self, spec: &RuleSpec) -> RuleView {
         RuleView {
             name: spec.name.clone(),
-            query: spec.text(),
+            query: spec.text.clone(),
             labels: spec.label_set(),
             health: self.health,
             last_error: self.last_error.clone(),

@@ -5,7 +5,7 @@
 //! that ticks every group on its interval. Rules send [`Alert`](crate::model::Alert)s into a bounded channel and know
 //! nothing of who reads it.
 //!
-//! Reading order: `file`, `group`, `recording`, `alerting`, `series`, `restore`, `manager`, `shipped`.
+//! Reading order: `file`, `group`, `recording`, `alerting`, `series`, `restore`, `manager`, `shipped`, `unittest`.
 //!
 //! Invariants: a tick reads no clock but to measure; what fires is durable before it is sent; an alert that was sent as firing is
 //! sent as resolved when its rule no longer produces it, over restarts and reloads too; a series that a rule no
@@ -22,6 +22,7 @@ mod recording;
 mod restore;
 mod series;
 mod shipped;
+pub mod unittest;
 mod view;
 
 pub use group::{Group, TickOutput, World};

@@ -20,3 +20,57 @@ pub fn shipped_files() -> Vec<RuleFile> {
     };
     FILES.iter().map(load).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::unittest;
+
+    const TESTS: [(&str, &str); 4] = [
+        ("host", include_str!("../../rules/tests/host_test.yml")),
+        ("targets", include_str!("../../rules/tests/targets_test.yml")),
+        ("recorded", include_str!("../../rules/tests/recorded_test.yml")),
+        ("streamgate", include_str!("../../rules/tests/streamgate_test.yml")),
+    ];
+
+    #[test]
+    fn every_shipped_alert_fires_in_a_test_and_not_on_a_healthy_day() {
+        for ((name, rules), (_, test)) in FILES.iter().zip(TESTS) {
+            let read = |_: &str| Ok(vec![Source::new(*name, *rules)]);
+            let outcomes =
+                unittest::run_source(&Source::new(*name, test), Features::default(), read).unwrap();
+            for outcome in &outcomes {
+                assert!(
+                    outcome.failures.is_empty(),
+                    "{name}: {}: {}",
+                    outcome.name,
+                    outcome.failures.join("\n")
+                );
+            }
+            let file = file::load(&Source::new(*name, *rules), Features::default()).unwrap();
+            for rule in file.groups.iter().flat_map(|g| &g.rules).filter(|r| r.is_alerting()) {
+                let fires = format!("{} fires", rule.name);
+                assert!(
+                    outcomes.iter().any(|o| o.name == fires),
+                    "{name}: no test in which {} fires",
+                    rule.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn shipped_alerts_say_what_they_mean() {
+        let files = shipped_files();
+        let rules: Vec<_> = files.iter().flat_map(|f| &f.groups).flat_map(|g| &g.rules).collect();
+        assert!(rules.len() >= 10);
+        for rule in rules {
+            if let file::RuleKind::Alerting { annotations, .. } = &rule.kind {
+                let names: Vec<&str> = annotations.iter().map(|(n, _)| n.as_str()).collect();
+                assert_eq!(names, ["description", "summary"], "{}", rule.name);
+                let severity = rule.labels.iter().find(|(n, _)| n == "severity").map(|(_, v)| v.as_str());
+                assert!(matches!(severity, Some("warning" | "critical")), "{}", rule.name);
+            }
+        }
+    }
+}

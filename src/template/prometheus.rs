@@ -52,7 +52,7 @@ impl Object for Sample {
 
 /// A query's result.
 #[derive(Debug)]
-struct Vector(Vec<Arc<Sample>>);
+struct Vector(Vec<Value>);
 
 impl Object for Vector {
     fn type_name(&self) -> &str {
@@ -64,11 +64,11 @@ impl Object for Vector {
     }
 
     fn elements(&self) -> Option<Vec<Value>> {
-        Some(self.0.iter().map(|s| Value::Object(Arc::clone(s) as Arc<dyn Object>)).collect())
+        Some(self.0.clone())
     }
 
     fn display(&self) -> String {
-        let all: Vec<String> = self.0.iter().map(|s| s.display()).collect();
+        let all: Vec<String> = self.0.iter().map(Value::to_text).collect();
         format!("[{}]", all.join(" "))
     }
 }
@@ -98,7 +98,10 @@ impl Functions for PrometheusFunctions<'_> {
         match (name, args) {
             ("query", [Value::String(q)]) => {
                 let samples = (self.query)(q)?;
-                let samples = samples.into_iter().map(|(labels, value)| Arc::new(Sample { labels, value }));
+                let samples = samples.into_iter().map(|(labels, value)| {
+                    let sample: Arc<dyn Object> = Arc::new(Sample { labels, value });
+                    Value::Object(sample)
+                });
                 Ok(Value::Object(Arc::new(Vector(samples.collect()))))
             }
             ("first", [v]) => match elements(v).into_iter().next() {
@@ -112,7 +115,7 @@ impl Functions for PrometheusFunctions<'_> {
             ("sortByLabel", [Value::String(name), v]) => {
                 let mut all = elements(v);
                 all.sort_by_cached_key(|s| label_of(s, name).map_or_else(|_| String::new(), |v| v.to_text()));
-                Ok(Value::List(all.into()))
+                Ok(Value::Object(Arc::new(Vector(all))))
             }
             ("args", args) => {
                 let map = args.iter().enumerate().map(|(i, v)| (format!("arg{i}"), v.clone()));

@@ -14,3 +14,28 @@ mod script;
 mod variants;
 
 pub use run::{Summary, run, run_thoroughly};
+
+/// Reads a series and its points, `None` for a gap (`_`), as scripts and rule unit tests write them.
+///
+/// # Errors
+/// What is wrong with either.
+pub fn series_points(
+    series: &str,
+    values: &str,
+) -> Result<(crate::model::Labels, Vec<Option<super::PointValue>>), String> {
+    let labels = points::series(series)?.labels;
+    Ok((labels, sample_values(values)?))
+}
+
+/// Reads the notation of samples alone.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn sample_values(values: &str) -> Result<Vec<Option<super::PointValue>>, String> {
+    let value = |point: points::Point| match point {
+        points::Point::None => None,
+        points::Point::Float(v) => Some(super::PointValue::Float(v)),
+        points::Point::Histogram { value, .. } => Some(super::PointValue::Histogram(value)),
+    };
+    Ok(points::points(values)?.into_iter().map(value).collect())
+}
