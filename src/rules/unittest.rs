@@ -359,8 +359,8 @@ impl Test {
         let options = StorageOptions {
             dir: None,
             retention_ms: i64::MAX / 4,
-            retention_bytes: None,
             window_ms: i64::MAX / 4,
+            ..StorageOptions::default()
         };
         let storage = Storage::open(options).map_err(|e| e.to_string())?;
         let mut appender = storage.appender();
