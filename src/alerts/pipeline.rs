@@ -399,3 +399,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, StateError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(StateError::Failed(e.to_string())))
 }
+
+#[cfg(test)]
+#[path = "pipeline_tests.rs"]
+mod tests;

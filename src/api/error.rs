@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::json;
 use crate::alerts::AlertRefusal;
 use crate::promql::{ParseError, QueryError};
+use crate::reports::ReportsError;
 use crate::state::StateError;
 
 /// What kind of thing went wrong; decides the status code.
@@ -179,6 +180,22 @@ impl From<AlertRefusal> for ApiError {
 impl From<StateError> for ApiError {
     fn from(error: StateError) -> Self {
         ApiError::internal("reading the state store", error)
+    }
+}
+
+impl From<ReportsError> for ApiError {
+    fn from(error: ReportsError) -> Self {
+        match error {
+            ReportsError::UnknownIndicator(_) => ApiError::not_found(error.to_string()),
+            ReportsError::Query { name, source } => {
+                let inner = ApiError::from(source);
+                ApiError::new(inner.kind, format!("indicator {name}: {inner}"))
+            }
+            ReportsError::Store(inner) => inner.into(),
+            ReportsError::Decode(_) | ReportsError::Interrupted => {
+                ApiError::internal("making the report", error)
+            }
+        }
     }
 }
 

@@ -1,35 +1,12 @@
 //! What handlers ask of the rest of the server.
 
-use std::future::Future;
-use std::pin::Pin;
-
 use crate::exposition::FamilySet;
 use crate::model::{Labels, Timestamp};
-use crate::promql::MatrixSeries;
-use crate::reports::{IndicatorView, Report, ReportSummary};
 use crate::scrape::{DroppedTargetView, TargetView};
-
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 pub trait TargetsHandle: Send + Sync {
     fn targets(&self) -> Vec<TargetView>;
     fn dropped_targets(&self) -> Vec<DroppedTargetView>;
-}
-
-/// Calls block: they evaluate expressions and read the state store.
-pub trait ReportsHandle: Send + Sync {
-    fn indicators(&self, now: Timestamp) -> Vec<IndicatorView>;
-    fn history(
-        &self,
-        name: &str,
-        from: Timestamp,
-        to: Timestamp,
-        step_ms: i64,
-    ) -> Result<Vec<MatrixSeries>, super::ApiError>;
-    fn generate(&self, period_ms: i64) -> Answer<'_, Result<Report, super::ApiError>>;
-    fn list(&self, limit: usize) -> Result<Vec<ReportSummary>, super::ApiError>;
-    fn latest(&self) -> Result<Option<Report>, super::ApiError>;
-    fn get(&self, id: &str) -> Result<Option<Report>, super::ApiError>;
 }
 
 #[derive(Clone, Debug, PartialEq)]

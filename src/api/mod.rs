@@ -38,7 +38,7 @@ mod tests;
 mod time;
 
 pub use error::{ApiError, ErrorKind};
-pub use handles::{Answer, PushHandle, RecordedMetric, ReportsHandle, TargetsHandle};
+pub use handles::{PushHandle, RecordedMetric, TargetsHandle};
 pub use metrics::ApiMetrics;
 pub use pool::Pool;
 pub use readiness::{PartState, Readiness};

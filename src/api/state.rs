@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::handles::{PushHandle, ReportsHandle, TargetsHandle};
+use super::handles::{PushHandle, TargetsHandle};
 use super::metrics::ApiMetrics;
 use super::pool::Pool;
 use super::readiness::Readiness;
@@ -13,6 +13,7 @@ use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::promql::Engine;
+use crate::reports::Reports;
 use crate::rules;
 use crate::storage::Storage;
 use crate::telemetry::Registry;
@@ -25,7 +26,7 @@ pub struct ApiState {
     pub targets: Arc<dyn TargetsHandle>,
     pub rules: rules::Manager,
     pub alerts: Alerts,
-    pub reports: Arc<dyn ReportsHandle>,
+    pub reports: Reports,
     /// Our own metrics, shown on `/metrics`.
     pub registry: Arc<Registry>,
     pub metrics: ApiMetrics,

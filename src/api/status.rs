@@ -1,6 +1,5 @@
 //! `/api/v1/status/…`: what the server is, how it was started, what it holds.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +10,8 @@ use super::error::ApiError;
 use super::params::Params;
 use super::state::ApiState;
 use super::{json, time};
-use crate::model::METRIC_NAME;
+use crate::model::Timestamp;
+use crate::storage::Storage;
 
 /// Rows of each table of `status/tsdb` where the client names no limit.
 const TSDB_ROWS: usize = 10;
@@ -86,59 +86,51 @@ struct TsdbDto {
     head_stats: HeadStatsDto,
     series_count_by_metric_name: Vec<CountDto>,
     label_value_count_by_label_name: Vec<CountDto>,
+    memory_in_bytes_by_label_name: Vec<CountDto>,
     series_count_by_label_value_pair: Vec<CountDto>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HeadStatsDto {
-    num_series: usize,
-    num_label_pairs: usize,
+    num_series: u64,
+    num_label_pairs: u64,
+    chunk_count: u64,
+    /// The largest possible time if nothing is stored, as in Prometheus.
+    min_time: Timestamp,
+    max_time: Timestamp,
 }
 
 #[derive(Serialize)]
 struct CountDto {
     name: String,
-    value: usize,
+    value: u64,
 }
 
-/// Counts over the series that have had a sample within the lookback or are in the present window.
 pub(super) async fn tsdb(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
     let limit = match params.limit_opt("limit")? {
         Some(0) => return Err(ApiError::parameter("limit", "limit must be a positive number")),
         limit => limit.unwrap_or(TSDB_ROWS),
     };
-    state.queries.clone().run(move |_| Ok(count_series(&state, limit))).await
+    state.queries.clone().run(move |_| Ok(json::success(&describe(&state.storage, limit)))).await
 }
 
-fn count_series(state: &ApiState, limit: usize) -> Response {
-    let to = state.clock.now_ms();
-    let series = state.storage.reader().select(&[], to - 2 * 3_600_000, to);
-    let mut by_pair: HashMap<(&str, &str), usize> = HashMap::new();
-    for (name, value) in series.iter().flat_map(|s| s.labels()) {
-        *by_pair.entry((name, value)).or_default() += 1;
+fn describe(storage: &Storage, limit: usize) -> TsdbDto {
+    let stats = storage.stats();
+    let cardinality = storage.cardinality(limit);
+    let rows =
+        |list: Vec<(String, u64)>| list.into_iter().map(|(name, value)| CountDto { name, value }).collect();
+    TsdbDto {
+        head_stats: HeadStatsDto {
+            num_series: stats.series,
+            num_label_pairs: stats.label_pairs,
+            chunk_count: stats.head_chunks,
+            min_time: stats.min_ts.unwrap_or(Timestamp::MAX),
+            max_time: stats.max_ts.unwrap_or(Timestamp::MIN),
+        },
+        series_count_by_metric_name: rows(cardinality.series_by_metric),
+        label_value_count_by_label_name: rows(cardinality.values_by_label),
+        memory_in_bytes_by_label_name: rows(cardinality.bytes_by_label),
+        series_count_by_label_value_pair: rows(cardinality.series_by_pair),
     }
-    let mut values: BTreeMap<&str, usize> = BTreeMap::new();
-    for (name, _) in by_pair.keys() {
-        *values.entry(name).or_default() += 1;
-    }
-    let names =
-        by_pair.iter().filter(|((n, _), _)| *n == METRIC_NAME).map(|((_, v), n)| ((*v).to_owned(), *n));
-    json::success(&TsdbDto {
-        head_stats: HeadStatsDto { num_series: series.len(), num_label_pairs: by_pair.len() },
-        series_count_by_metric_name: top(names, limit),
-        label_value_count_by_label_name: top(values.iter().map(|(n, c)| ((*n).to_owned(), *c)), limit),
-        series_count_by_label_value_pair: top(
-            by_pair.iter().map(|((n, v), c)| (format!("{n}={v}"), *c)),
-            limit,
-        ),
-    })
-}
-
-/// The largest, then by name.
-fn top(counts: impl Iterator<Item = (String, usize)>, limit: usize) -> Vec<CountDto> {
-    let mut list: Vec<CountDto> = counts.map(|(name, value)| CountDto { name, value }).collect();
-    list.sort_by(|a, b| b.value.cmp(&a.value).then_with(|| a.name.cmp(&b.name)));
-    list.truncate(limit);
-    list
 }

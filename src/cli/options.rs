@@ -52,6 +52,8 @@ pub struct ServeOptions {
     pub log_format: LogFormat,
     /// What to tell the operator once logging runs.
     pub warnings: Vec<String>,
+    /// The flags by name, as they are shown.
+    pub flags: std::collections::BTreeMap<String, String>,
 }
 
 impl ServeOptions {
@@ -132,6 +134,7 @@ impl ServeOptions {
             log_level: flags.log_level,
             log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
             warnings,
+            flags: std::collections::BTreeMap::new(),
         })
     }
 }

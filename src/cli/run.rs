@@ -1,12 +1,13 @@
 //! From arguments to a command, and the command's run.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use super::flags::{Check, Cli, Subcommands};
+use super::flags::{Check, Cli, ServeFlags, Subcommands};
 use super::options::features;
 use super::{ServeOptions, check, compat};
 use crate::promql::Features;
@@ -28,17 +29,17 @@ pub enum Command {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let (args, warnings) = compat::strip(args);
     let mut command = Cli::command();
-    let cli = Cli::from_arg_matches(&command.try_get_matches_from_mut(args)?)?;
+    let matches = command.try_get_matches_from_mut(args)?;
+    let flags = flag_values(&command, &matches);
+    let cli = Cli::from_arg_matches(&matches)?;
     if cli.version {
         return Ok(Command::Version);
     }
     let usage = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
     let of_check = |names: &[String]| features(names, &mut Vec::new()).map_err(usage);
     match cli.command {
-        None => ServeOptions::resolve(cli.serve, warnings).map(Box::new).map(Command::Serve).map_err(usage),
-        Some(Subcommands::Serve(flags)) => {
-            ServeOptions::resolve(*flags, warnings).map(Box::new).map(Command::Serve).map_err(usage)
-        }
+        None => serve(cli.serve, flags, warnings).map_err(usage),
+        Some(Subcommands::Serve(given)) => serve(*given, flags, warnings).map_err(usage),
         Some(Subcommands::Check { what }) => Ok(match what {
             Check::Config { syntax_only, enable_feature, files } => {
                 Command::CheckConfig { files, syntax_only, features: of_check(&enable_feature)? }
@@ -49,6 +50,34 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             Check::Alertmanager { files } => Command::CheckAlertmanager { files },
         }),
     }
+}
+
+fn serve(
+    given: ServeFlags,
+    flags: BTreeMap<String, String>,
+    warnings: Vec<String>,
+) -> Result<Command, String> {
+    let mut options = ServeOptions::resolve(given, warnings)?;
+    options.flags = flags;
+    Ok(Command::Serve(Box::new(options)))
+}
+
+/// Every flag of the server by its name, with the value that was given or its default, as `/api/v1/status/flags` shows
+/// them.
+fn flag_values(command: &clap::Command, matches: &clap::ArgMatches) -> BTreeMap<String, String> {
+    let (command, matches) = match matches.subcommand() {
+        Some((name, inner)) => (command.find_subcommand(name).unwrap_or(command), inner),
+        None => (command, matches),
+    };
+    let shown = command.get_arguments().filter(|a| !a.is_hide_set());
+    shown
+        .filter_map(|argument| {
+            let name = argument.get_long()?;
+            let values = matches.try_get_raw(argument.get_id().as_str()).ok().flatten()?;
+            let values: Vec<_> = values.map(|v| v.to_string_lossy().into_owned()).collect();
+            Some((name.to_owned(), values.join(",")))
+        })
+        .collect()
 }
 
 /// Runs the program to its exit code.

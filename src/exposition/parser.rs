@@ -92,6 +92,20 @@ impl<'a> Parser<'a> {
         &self.body[self.pos..]
     }
 
+    /// The line that ends at the position, from `begin` on, without leading blanks and its end.
+    #[must_use]
+    pub fn line_since(&self, begin: usize) -> &'a [u8] {
+        let line = self.body.get(begin..self.pos).unwrap_or(&[]);
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let blanks = line.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\n')).count();
+        &line[blanks..]
+    }
+
+    /// Goes back to where an entry began.
+    pub fn seek(&mut self, position: usize) {
+        self.pos = position.min(self.body.len());
+    }
+
     /// An error at the next entry, for what the caller finds wrong.
     #[must_use]
     pub fn error_here(&self, message: impl Into<String>) -> ParseError {

@@ -360,6 +360,7 @@ impl Test {
             dir: None,
             retention_ms: i64::MAX / 4,
             window_ms: i64::MAX / 4,
+            ahead_max_ms: None,
             ..StorageOptions::default()
         };
         let storage = Storage::open(options).map_err(|e| e.to_string())?;

@@ -9,15 +9,22 @@
 //! still there keeps its task and its cache.
 //!
 //! Invariants: the time of a scrape within its interval is a hash of the target's identity, so that a restart scrapes
-//! at the same phase; a scrape that is not done when the next is due lets that one go; a target that goes away ends
-//! with staleness markers, a server that stops does not write any.
+//! at the same phase; a scrape that is late by an interval or more is let go; a target that goes away ends with
+//! staleness markers, a server that stops does not write any.
 
 pub mod config;
 mod discovery;
+mod fetch;
+mod manager;
+mod metrics;
 mod size;
+mod target;
+mod target_loop;
 mod view;
 
 pub use config::{ScrapeDefaults, ScrapeJob};
 pub use discovery::{TargetGroup, matching_files, read_groups};
+pub use manager::ScrapeManager;
+pub use metrics::ScrapeMetrics;
 pub use size::parse_size;
 pub use view::{DroppedTargetView, TargetHealth, TargetView};

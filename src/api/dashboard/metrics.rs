@@ -16,7 +16,7 @@ use crate::api::state::ApiState;
 use crate::api::{body, json, query, time};
 use crate::model::{Labels, METRIC_NAME, Matcher, Timestamp};
 use crate::promql::{MatrixSeries, QueryRequest, Value};
-use crate::reports::{IndicatorStatus, IndicatorView};
+use crate::reports::{IndicatorStatus, IndicatorView, ReportsError};
 
 /// Points of a history where the client names no step; about the width of a chart.
 const HISTORY_POINTS: i64 = 240;
@@ -181,8 +181,8 @@ pub(in crate::api) async fn history(
 /// The course of an indicator, else of the stored metric with this name.
 fn course(state: &ApiState, name: &str, request: &QueryRequest) -> Result<Vec<MatrixSeries>, ApiError> {
     match state.reports.history(name, request.start, request.end, request.step_ms) {
-        Err(e) if e.kind == crate::api::ErrorKind::NotFound => {}
-        answer => return answer,
+        Err(ReportsError::UnknownIndicator(_)) => {}
+        answer => return Ok(answer?),
     }
     // A name is looked up, never evaluated: it is no place for an expression.
     let matcher = Matcher::equal(METRIC_NAME, name);

@@ -119,13 +119,13 @@ pub(in crate::api) async fn list(
         Some(n) => n.min(state.limits.page_max),
     };
     let pool = state.queries.clone();
-    let reports = pool.run(move |_| state.reports.list(limit)).await?;
+    let reports = pool.run(move |_| Ok(state.reports.list(limit)?)).await?;
     Ok(json::success(&reports.into_iter().map(SummaryDto::from).collect::<Vec<_>>()))
 }
 
 pub(in crate::api) async fn latest(State(state): State<Arc<ApiState>>) -> Result<Response, ApiError> {
     let pool = state.queries.clone();
-    match pool.run(move |_| state.reports.latest()).await? {
+    match pool.run(move |_| Ok(state.reports.latest()?)).await? {
         Some(report) => Ok(json::success(&ReportDto::from(report))),
         None => Err(ApiError::not_found("no report has been made yet")),
     }
@@ -137,7 +137,7 @@ pub(in crate::api) async fn one(
 ) -> Result<Response, ApiError> {
     let pool = state.queries.clone();
     let wanted = id.clone();
-    match pool.run(move |_| state.reports.get(&wanted)).await? {
+    match pool.run(move |_| Ok(state.reports.get(&wanted)?)).await? {
         Some(report) => Ok(json::success(&ReportDto::from(report))),
         None => Err(ApiError::not_found(format!("there is no report with id {id:?}"))),
     }

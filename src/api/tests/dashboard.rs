@@ -7,7 +7,6 @@ use serde_json::json;
 use super::support::*;
 use crate::api::ApiLimits;
 use crate::model::Labels;
-use crate::reports::IndicatorStatus;
 use crate::scrape::TargetHealth;
 
 const API: &str = "/api/v1/dashboard";
@@ -15,45 +14,40 @@ const API: &str = "/api/v1/dashboard";
 #[tokio::test]
 async fn indicators_have_value_unit_and_status() {
     let server = TestServer::new().await;
-    *server.fakes.indicators.lock().unwrap() = vec![
-        indicator("memory_usage_mb", 450.0, IndicatorStatus::Warning),
-        indicator("cache", f64::NAN, IndicatorStatus::Healthy),
-    ];
+    server.store(&[("__name__", "memory_usage_mb"), ("app", "shop")], &[450.0]);
+    server.store(&[("__name__", "api_latency_ms")], &[f64::NAN]);
     let data = server.get(&format!("{API}/metrics")).await.data();
+    let names: Vec<_> = data.as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["targets_down", "memory_usage_mb", "api_latency_ms"]);
     assert_eq!(
-        data[0],
-        json!({"name": "memory_usage_mb", "labels": {}, "value": 450.0, "unit": "MB", "timestamp": "2023-11-14T22:13:20Z",
-            "status": "warning", "warning": "> 400", "description": "", "expr": "memory_usage_mb"})
+        data[1],
+        json!({"name": "memory_usage_mb", "labels": {"app": "shop"}, "value": 450.0, "unit": "MB",
+            "timestamp": "2023-11-14T22:13:20Z", "status": "warning", "warning": "> 400", "critical": "> 500",
+            "description": "Memory in use, as recorded", "expr": "memory_usage_mb"})
     );
-    assert_eq!(data[1]["value"], json!(null));
+    assert_eq!(data[2]["value"], json!(null));
     for (query, count) in
-        [("status=warning", 1), ("status=healthy,warning", 2), ("name=cache", 1), ("limit=1", 1)]
+        [("status=warning", 1), ("status=healthy,warning", 3), ("name=api_latency_ms", 1), ("limit=1", 1)]
     {
         let data = server.get(&format!("{API}/metrics?{query}")).await.data();
         assert_eq!(data.as_array().unwrap().len(), count, "{query}");
     }
-    server.get(&format!("{API}/metrics?status=bad")).await.refused(
-        400,
-        "bad_data",
-        "none of healthy, warning, critical",
-    );
+    let refused = server.get(&format!("{API}/metrics?status=bad")).await;
+    refused.refused(400, "bad_data", "none of healthy, warning, critical");
     server.get(&format!("{API}/metrics?limit=x")).await.refused(400, "bad_data", "limit");
 }
 
 #[tokio::test]
 async fn the_course_of_an_indicator_or_a_metric_is_given() {
     let server = TestServer::new().await;
-    *server.fakes.indicators.lock().unwrap() = vec![indicator("known", 1.0, IndicatorStatus::Healthy)];
     server.store(&[("__name__", "raw"), ("a", "b")], &[1.0, 2.0]);
-    let data = server.get(&format!("{API}/metrics/history?name=known")).await.data();
+    let data = server.get(&format!("{API}/metrics/history?name=targets_down")).await.data();
     assert_eq!(
         (&data["from"], &data["to"]),
         (&json!("2023-11-14T21:13:20Z"), &json!("2023-11-14T22:13:20Z"))
     );
-    assert_eq!(
-        (&data["step_seconds"], data["series"][0]["points"].as_array().unwrap().len()),
-        (&json!(15.0), 241)
-    );
+    let points = data["series"][0]["points"].as_array().unwrap();
+    assert_eq!((&data["step_seconds"], points.len(), &points[0]["value"]), (&json!(15.0), 241, &json!(0.0)));
     let data = server.get(&format!("{API}/metrics/history?name=raw&start=1699999985&step=15s")).await.data();
     assert_eq!(
         data["series"],
@@ -64,10 +58,10 @@ async fn the_course_of_an_indicator_or_a_metric_is_given() {
         ("", 400, "bad_data", "name"),
         ("?name=unknown", 404, "not_found", "no indicator and no metric"),
         ("?name=sum(up)", 404, "not_found", "no indicator and no metric"),
-        ("?name=known&start=x", 400, "bad_data", "start"),
-        ("?name=known&step=0", 400, "bad_data", "step"),
-        ("?name=known&start=0&step=1", 400, "bad_data", "11,000"),
-        ("?name=known&start=2000000000", 400, "bad_data", "end timestamp"),
+        ("?name=raw&start=x", 400, "bad_data", "start"),
+        ("?name=raw&step=0", 400, "bad_data", "step"),
+        ("?name=raw&start=0&step=1", 400, "bad_data", "11,000"),
+        ("?name=raw&start=2000000000", 400, "bad_data", "end timestamp"),
     ] {
         server.get(&format!("{API}/metrics/history{query}")).await.refused(status, kind, text);
     }
@@ -83,7 +77,7 @@ async fn metrics_are_recorded_one_by_one_or_as_a_list() {
     assert_eq!(server.post_json(&path, list).await.data(), json!({"recorded": 2}));
     let shown = server.get(&path).await.data();
     assert_eq!(
-        (&shown[2]["name"], &shown[2]["value"], &shown[2]["status"]),
+        (&shown[3]["name"], &shown[3]["value"], &shown[3]["status"]),
         (&json!("n"), &json!(-1.0), &json!("healthy"))
     );
     let recorded = server.fakes.recorded.lock().unwrap().clone();
@@ -230,17 +224,21 @@ async fn history_comes_in_pages() {
 async fn reports_are_made_and_read() {
     let server = TestServer::new().await;
     server.get(&format!("{API}/reports/latest")).await.refused(404, "not_found", "no report");
+    server.store(&[("__name__", "api_latency_ms"), ("app", "shop")], &[150.0, 180.0]);
     let made = server.post_json(&format!("{API}/reports"), r#"{"period": "7d"}"#).await.data();
-    assert_eq!((&made["id"], &made["period"]), (&json!("r-new"), &json!("7d")));
-    server.fakes.reports.lock().unwrap().push(report("r-old", NOW - 300_000));
+    assert_eq!((&made["period"], &made["from"]), (&json!("7d"), &json!("2023-11-07T22:13:20Z")));
+    assert_eq!((&made["status"], &made["recommendations"][0]["value"]), (&json!("critical"), &json!(180.0)));
+    let second = server.post_json(&format!("{API}/reports"), r#"{"period": "24h"}"#).await.data();
     let list = server.get(&format!("{API}/reports")).await.data();
+    assert_eq!((&list[0]["id"], &list[1]["id"]), (&second["id"], &made["id"]));
     assert_eq!(
-        (&list[0]["id"], &list[1]["period"], &list[1]["generated_at"]),
-        (&json!("r-new"), &json!("24h"), &json!("2023-11-14T22:08:20Z"))
+        (&list[0]["period"], &list[0]["generated_at"]),
+        (&json!("24h"), &json!("2023-11-14T22:13:20Z"))
     );
     assert_eq!(server.get(&format!("{API}/reports?limit=1")).await.data().as_array().unwrap().len(), 1);
-    assert_eq!(server.get(&format!("{API}/reports/r-old")).await.data()["summary"], "fine");
-    assert_eq!(server.get(&format!("{API}/reports/latest")).await.data()["recommendations"], json!([]));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(server.get(&format!("{API}/reports/{id}")).await.data(), made);
+    assert_eq!(server.get(&format!("{API}/reports/latest")).await.data(), second);
     server.get(&format!("{API}/reports/zz")).await.refused(404, "not_found", "zz");
     for (body, text) in [
         (r#"{"period": "2h"}"#, "none of 1h, 24h, 7d, 30d"),
@@ -257,8 +255,7 @@ async fn status_adds_everything_up() {
     let server = TestServer::new().await;
     let empty = server.get(&format!("{API}/status")).await.data();
     assert_eq!((&empty["status"], &empty["alerts"]["total"]), (&json!("healthy"), &json!(0)));
-    *server.fakes.indicators.lock().unwrap() =
-        vec![indicator("a", 1.0, IndicatorStatus::Healthy), indicator("b", 1.0, IndicatorStatus::Warning)];
+    server.store(&[("__name__", "cpu_usage_percent")], &[65.0]);
     let paged = server.raise("a1", "page", NOW).await;
     server.alerts.resolve(&paged, "ops", None).await.unwrap();
     server.raise("a2", "info", NOW).await;

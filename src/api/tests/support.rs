@@ -17,8 +17,9 @@ use crate::clock::Clock;
 use crate::exposition::{FamilySet, Format};
 use crate::model::{Alert, Labels, Metadata, MetricType, Timestamp};
 use crate::notify::{DeliveryError, NotifyMetrics, Post, Transport, WebhookConfig};
-use crate::promql::{Engine, EngineOptions, Features, MatrixSeries};
-use crate::reports::{IndicatorStatus, IndicatorView, Report, ReportSummary};
+use crate::promql::{Engine, EngineOptions, Features};
+use crate::reports::config::Schedule;
+use crate::reports::{Reports, ReportsOptions, shipped_indicators};
 use crate::rules::{Manager, ManagerOptions, RuleMetrics, Settings, file};
 use crate::scrape::{DroppedTargetView, TargetHealth, TargetView};
 use crate::state::{SqliteStore, Store};
@@ -44,8 +45,6 @@ pub struct TestServer {
 #[derive(Default)]
 pub struct Fakes {
     pub targets: Mutex<Vec<TargetView>>,
-    pub indicators: Mutex<Vec<IndicatorView>>,
-    pub reports: Mutex<Vec<Report>>,
     pub recorded: Mutex<Vec<RecordedMetric>>,
     pub pushed: Mutex<Vec<FamilySet>>,
 }
@@ -99,6 +98,15 @@ impl TestServer {
             notify_metrics: NotifyMetrics::register(&mut registry),
         };
         let alerts = Pipeline::start(options, inbox).await.unwrap();
+        let reports = Reports::new(ReportsOptions {
+            engine: engine.clone(),
+            storage: storage.clone(),
+            store: Arc::clone(&store),
+            alerts: alerts.clone(),
+            clock: clock.clone(),
+            indicators: shipped_indicators(),
+            schedule: Schedule::default(),
+        });
         let rules = Manager::new(ManagerOptions {
             engine: engine.clone(),
             storage: storage.clone(),
@@ -115,7 +123,7 @@ impl TestServer {
             targets: fakes.clone(),
             rules: rules.clone(),
             alerts: alerts.clone(),
-            reports: fakes.clone(),
+            reports,
             registry: Arc::new(registry),
             metrics,
             clock,
@@ -225,36 +233,6 @@ impl Answer {
     }
 }
 
-pub fn indicator(name: &str, value: f64, status: IndicatorStatus) -> IndicatorView {
-    IndicatorView {
-        name: name.into(),
-        labels: Labels::empty(),
-        value,
-        unit: "MB".into(),
-        timestamp: NOW,
-        status,
-        warning: Some("> 400".into()),
-        critical: None,
-        description: String::new(),
-        expr: name.into(),
-    }
-}
-
-pub fn report(id: &str, at: Timestamp) -> Report {
-    Report {
-        id: id.into(),
-        generated_at: at,
-        period_ms: 86_400_000,
-        from: at - 86_400_000,
-        to: at,
-        status: IndicatorStatus::Healthy,
-        summary: "fine".into(),
-        indicators: Vec::new(),
-        alerts: Vec::new(),
-        recommendations: Vec::new(),
-    }
-}
-
 /// Two groups in one file; each with an alert that fires at once, and a recording rule that fails once there are two
 /// series `two`.
 pub const RULES: &str = "groups:
@@ -284,10 +262,6 @@ pub fn target(url: &str, health: TargetHealth) -> TargetView {
     }
 }
 
-fn ready<'a, T: Send + 'a>(value: T) -> super::super::Answer<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
 impl TargetsHandle for Fakes {
     fn targets(&self) -> Vec<TargetView> {
         self.targets.lock().unwrap().clone()
@@ -298,46 +272,6 @@ impl TargetsHandle for Fakes {
             scrape_pool: "app".into(),
             discovered_labels: Labels::from_pairs([("__address__", "b:1")]),
         }]
-    }
-}
-
-impl ReportsHandle for Fakes {
-    fn indicators(&self, _now: Timestamp) -> Vec<IndicatorView> {
-        self.indicators.lock().unwrap().clone()
-    }
-
-    fn history(
-        &self,
-        name: &str,
-        from: Timestamp,
-        to: Timestamp,
-        step_ms: i64,
-    ) -> Result<Vec<MatrixSeries>, ApiError> {
-        if !self.indicators.lock().unwrap().iter().any(|i| i.name == name) {
-            return Err(ApiError::not_found("no such indicator"));
-        }
-        let floats =
-            (0..).map(|i| from + i * step_ms).take_while(|ts| *ts <= to).map(|ts| (ts, 1.5)).collect();
-        Ok(vec![MatrixSeries { labels: Labels::empty(), floats, histograms: Vec::new() }])
-    }
-
-    fn generate(&self, period_ms: i64) -> super::super::Answer<'_, Result<Report, ApiError>> {
-        let mut made = report("r-new", NOW);
-        made.period_ms = period_ms;
-        self.reports.lock().unwrap().insert(0, made.clone());
-        ready(Ok(made))
-    }
-
-    fn list(&self, limit: usize) -> Result<Vec<ReportSummary>, ApiError> {
-        Ok(self.reports.lock().unwrap().iter().take(limit).map(ReportSummary::from).collect())
-    }
-
-    fn latest(&self) -> Result<Option<Report>, ApiError> {
-        Ok(self.reports.lock().unwrap().first().cloned())
-    }
-
-    fn get(&self, id: &str) -> Result<Option<Report>, ApiError> {
-        Ok(self.reports.lock().unwrap().iter().find(|r| r.id == id).cloned())
     }
 }
 

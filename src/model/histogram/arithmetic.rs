@@ -270,7 +270,7 @@ impl FloatHistogram {
         let schema = layout_of.schema;
         let mut zero = self.zero_count;
         let mut split = |spans: &[Span], buckets: &[f64]| {
-            let inside = |i: i32| super::buckets::exponential_bound(i - 1, schema) < threshold;
+            let inside = |i: i32| super::buckets::exponential_bound(i.saturating_sub(1), schema) < threshold;
             let mut kept = Vec::new();
             for (index, count) in indexed(spans, buckets) {
                 if inside(index) { zero += count } else { kept.push((index, count)) }

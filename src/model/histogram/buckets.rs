@@ -51,7 +51,8 @@ impl fmt::Display for GoFloat {
 
 /// The upper bound of bucket `index` in an exponential schema; the lower one is that of `index - 1`.
 pub(super) fn exponential_bound(index: i32, schema: i32) -> f64 {
-    let index = i64::from(index);
+    // Schemas go from -4 to 8; the wider bounds here only keep the arithmetic in range whatever comes in.
+    let (index, schema) = (i64::from(index), schema.clamp(-20, 40));
     if schema < 0 {
         let exponent = index << -schema;
         if exponent == 1024 {
@@ -77,7 +78,7 @@ pub(super) fn exponential_bound(index: i32, schema: i32) -> f64 {
 
 /// The index that bucket `index` of schema `from` has in the coarser schema `to`.
 pub(super) fn coarser_index(index: i32, from: i32, to: i32) -> i32 {
-    let shift = (from - to).clamp(0, 31) as u32;
+    let shift = from.saturating_sub(to).clamp(0, 31) as u32;
     ((i64::from(index) - 1) >> shift) as i32 + 1
 }
 
@@ -125,7 +126,8 @@ impl FloatHistogram {
     /// Bounds of positive bucket `index`.
     fn positive_bounds(&self, index: i32) -> (f64, f64) {
         if !self.has_custom_buckets() {
-            return (exponential_bound(index - 1, self.schema), exponential_bound(index, self.schema));
+            let below = exponential_bound(index.saturating_sub(1), self.schema);
+            return (below, exponential_bound(index, self.schema));
         }
         let bound = |i: i32| usize::try_from(i).ok().and_then(|i| self.custom_values.get(i)).copied();
         let lower = if index <= 0 { f64::NEG_INFINITY } else { bound(index - 1).unwrap_or(f64::INFINITY) };

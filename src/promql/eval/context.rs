@@ -164,7 +164,7 @@ impl Context<'_> {
             DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
             DurationExpr::Number(v) => *v,
             DurationExpr::Step => self.query_step as f64 / 1000.0,
-            DurationExpr::Range => (self.query_end - self.query_start) as f64 / 1000.0,
+            DurationExpr::Range => self.query_end.saturating_sub(self.query_start) as f64 / 1000.0,
             DurationExpr::Paren(d) => self.duration_seconds(d)?,
             DurationExpr::Negate(d) => -self.duration_seconds(d)?,
             DurationExpr::Min(a, b) => self.duration_seconds(a)?.min(self.duration_seconds(b)?),

@@ -30,6 +30,8 @@ mod quantile;
 mod rate;
 mod rows;
 mod selector;
+#[cfg(test)]
+mod tests;
 mod window;
 mod xxhash;
 

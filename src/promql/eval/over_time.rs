@@ -314,7 +314,7 @@ fn linear_regression(ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
     for (i, (&t, &y)) in ts.iter().zip(vs).enumerate() {
         // The first value is not compared with itself: a NaN there is no constant either.
         constant &= i == 0 || y == first;
-        let x = (t - origin) as f64 / 1e3;
+        let x = t.saturating_sub(origin) as f64 / 1e3;
         (sx, cx) = kahan_add(x, sx, cx);
         (sy, cy) = kahan_add(y, sy, cy);
         (sxy, cxy) = kahan_add(x * y, sxy, cxy);

@@ -1,7 +1,5 @@
 //! Functions of single elements, and the dispatch of all other calls.
 
-use chrono::{Datelike, Timelike};
-
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::rows::{Duplicates, Rows};
@@ -19,7 +17,7 @@ enum Change {
     /// By steps: the number whose multiples are rounded to.
     Round(Vec<f64>),
     /// From a Unix time.
-    Date(fn(&chrono::DateTime<chrono::Utc>) -> f64),
+    Date(fn(&Date) -> f64),
     /// The evaluation time.
     Timestamp,
 }
@@ -115,25 +113,63 @@ fn spread(h: &FloatHistogram) -> f64 {
     (variance + c) / h.count
 }
 
-fn date_function(name: &str) -> Option<fn(&chrono::DateTime<chrono::Utc>) -> f64> {
+fn date_function(name: &str) -> Option<fn(&Date) -> f64> {
     Some(match name {
-        "day_of_month" => |t| f64::from(t.day()),
-        "day_of_week" => |t| f64::from(t.weekday().num_days_from_sunday()),
-        "day_of_year" => |t| f64::from(t.ordinal()),
-        "days_in_month" => |t| f64::from(t.num_days_in_month()),
-        "hour" => |t| f64::from(t.hour()),
-        "minute" => |t| f64::from(t.minute()),
-        "month" => |t| f64::from(t.month()),
-        "year" => |t| f64::from(t.year()),
+        "day_of_month" => |d| d.day as f64,
+        "day_of_week" => |d| (d.days + 4).rem_euclid(7) as f64,
+        "day_of_year" => |d| (d.days - days_since_epoch(d.year, 1, 1) + 1) as f64,
+        "days_in_month" => |d| {
+            let (year, month) = if d.month == 12 { (d.year + 1, 1) } else { (d.year, d.month + 1) };
+            (days_since_epoch(year, month, 1) - days_since_epoch(d.year, d.month, 1)) as f64
+        },
+        "hour" => |d| (d.seconds / 3600) as f64,
+        "minute" => |d| (d.seconds / 60 % 60) as f64,
+        "month" => |d| d.month as f64,
+        "year" => |d| d.year as f64,
         _ => return None,
     })
 }
 
-/// A Unix time in seconds as a date; NaN for times that no calendar has.
-fn date(seconds: f64, f: fn(&chrono::DateTime<chrono::Utc>) -> f64) -> f64 {
-    // NaN and infinities become a fixed time, as the conversion to an integer makes of them.
-    let seconds = if seconds.is_nan() { i64::MIN } else { seconds as i64 };
-    chrono::DateTime::from_timestamp(seconds, 0).as_ref().map_or(f64::NAN, f)
+/// A moment in the proleptic Gregorian calendar, in UTC. Years reach further here than any calendar library's.
+struct Date {
+    /// Days since 1970-01-01.
+    days: i128,
+    /// Seconds of the day.
+    seconds: i128,
+    year: i128,
+    month: i128,
+    day: i128,
+}
+
+impl Date {
+    /// From a Unix time in seconds. What is no integer of 64 bits becomes the least of them, and what lies before the
+    /// first year of Go's calendar wraps around to its end, as in Prometheus.
+    fn from_unix(seconds: f64) -> Self {
+        /// Seconds from the start of Go's calendar to 1970.
+        const EPOCH: u64 = 9_223_372_028_715_321_600;
+        let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&seconds);
+        let seconds = if fits { seconds as i64 } else { i64::MIN };
+        let seconds = i128::from(seconds.cast_unsigned().wrapping_add(EPOCH)) - i128::from(EPOCH);
+        let days = seconds.div_euclid(86_400);
+        // Howard Hinnant, "chrono-compatible low-level date algorithms": eras of 400 years from March 1st.
+        let shifted = days + 719_468;
+        let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * of_year + 2) / 153;
+        let day = of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let year = era * 400 + year_of_era + i128::from(month <= 2);
+        Date { days, seconds: seconds.rem_euclid(86_400), year, month, day }
+    }
+}
+
+/// Days from 1970-01-01 to a date; the inverse of [`Date::from_unix`].
+fn days_since_epoch(year: i128, month: i128, day: i128) -> i128 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468
 }
 
 fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
@@ -163,7 +199,7 @@ fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
             let inverse = 1.0 / to[step];
             Some((v * inverse + 0.5).floor() / inverse)
         }),
-        Change::Date(f) => floats(&mut |_, v| Some(date(v, *f))),
+        Change::Date(f) => floats(&mut |_, v| Some(f(&Date::from_unix(v)))),
         Change::Histogram(f) => {
             for slot in 0..columns.kinds.len() {
                 match columns.hist(slot).map(|h| f(h)) {
@@ -271,7 +307,9 @@ impl Context<'_> {
             "pi" => Out::Scalar(vec![std::f64::consts::PI; grid.len]),
             "start" => Out::Scalar(vec![self.query_start as f64 / 1000.0; grid.len]),
             "end" => Out::Scalar(vec![self.query_end as f64 / 1000.0; grid.len]),
-            "range" => Out::Scalar(vec![(self.query_end - self.query_start) as f64 / 1000.0; grid.len]),
+            "range" => {
+                Out::Scalar(vec![self.query_end.saturating_sub(self.query_start) as f64 / 1000.0; grid.len])
+            }
             "step" => Out::Scalar(vec![self.query_step as f64 / 1000.0; grid.len]),
             "max_of" | "min_of" => {
                 let (a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
@@ -311,7 +349,7 @@ impl Context<'_> {
             "start_timestamp" => Out::Vector(Columns::new(grid.len)),
             name if args.is_empty() && date_function(name).is_some() => {
                 let Some(f) = date_function(name) else { return fail("no such function") };
-                Out::Vector(single_row(steps(&|t| date(t.div_euclid(1000) as f64, f))))
+                Out::Vector(single_row(steps(&|t| f(&Date::from_unix((t / 1000) as f64)))))
             }
             "timestamp" if matches!(unwrap_parens(&args[0]).kind, ExprKind::Vector(_)) => {
                 // Pinned by `@`: evaluated once, the same at every step.
@@ -360,4 +398,32 @@ fn only_float(columns: &Columns) -> Vec<f64> {
         }
     }
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_any_time() {
+        let check = |seconds: f64, expected: [f64; 8]| {
+            let names = [
+                "year",
+                "month",
+                "day_of_month",
+                "hour",
+                "minute",
+                "day_of_week",
+                "day_of_year",
+                "days_in_month",
+            ];
+            let got = names.map(|n| date_function(n).unwrap()(&Date::from_unix(seconds)));
+            assert_eq!(got, expected, "{seconds}");
+        };
+        check(0.0, [1970.0, 1.0, 1.0, 0.0, 0.0, 4.0, 1.0, 31.0]);
+        check(951_782_400.0, [2000.0, 2.0, 29.0, 0.0, 0.0, 2.0, 60.0, 29.0]);
+        check(-1.0, [1969.0, 12.0, 31.0, 23.0, 59.0, 3.0, 365.0, 31.0]);
+        check(f64::NAN, [292_277_026_596.0, 12.0, 4.0, 15.0, 30.0, 0.0, 339.0, 31.0]);
+        check(f64::INFINITY, [292_277_026_596.0, 12.0, 4.0, 15.0, 30.0, 0.0, 339.0, 31.0]);
+    }
 }

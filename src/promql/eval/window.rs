@@ -331,7 +331,8 @@ impl Context<'_> {
         let inner = if start > to {
             Grid { start, step, len: 0 }
         } else {
-            let len = usize::try_from((to - start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
+            let len =
+                usize::try_from(to.saturating_sub(start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
             self.check_slots(1, len)?;
             Grid { start, step, len }
         };

@@ -1,0 +1,55 @@
+//! The handle that all sources share.
+
+use std::sync::{Arc, Mutex};
+
+use super::families::Families;
+use super::hash::WideHasher;
+use super::series_cache::SeriesCache;
+use super::write::WriteScratch;
+use super::{IngestLimits, IngestMetrics};
+use crate::storage::Storage;
+
+/// Takes samples in. Cloning gives a handle to the same one.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub storage: Storage,
+    pub limits: IngestLimits,
+    pub metrics: Arc<IngestMetrics>,
+    pub hasher: WideHasher,
+    pub families: Families,
+    /// Held for the lookups of one request, a few tens of microseconds.
+    pub series_cache: Mutex<SeriesCache>,
+    /// Buffers of requests that are over.
+    pub scratch: Mutex<Vec<WriteScratch>>,
+}
+
+impl Ingest {
+    #[must_use]
+    pub fn new(storage: Storage, limits: IngestLimits, metrics: Arc<IngestMetrics>) -> Self {
+        let inner = Inner {
+            families: Families::load(&storage),
+            series_cache: Mutex::new(SeriesCache::new(limits.series_cache_max)),
+            storage,
+            limits,
+            metrics,
+            hasher: WideHasher::default(),
+            scratch: Mutex::default(),
+        };
+        Ingest { inner: Arc::new(inner) }
+    }
+
+    #[must_use]
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &IngestLimits {
+        &self.inner.limits
+    }
+}

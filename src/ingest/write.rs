@@ -1,0 +1,334 @@
+//! Remote write 1.0: a compressed request becomes samples.
+//!
+//! The request is walked over once without a lock: each series is known by the hash of its encoded labels. Then all
+//! are looked up under one lock; only labels that are new are decoded, checked and looked up in the storage. The
+//! benchmark is `remote_write_append`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use super::families::FamilyNote;
+use super::handle::{Ingest, Inner};
+use super::hash::WideHash;
+use super::labels::{LabelBounds, LabelError, check_named, check_sorted};
+use super::series_cache::Expected;
+use super::{IngestError, IngestMetrics};
+use crate::exposition::remote_write::{
+    Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
+};
+use crate::model::{FloatHistogram, Labels, Timestamp};
+use crate::storage::{AppendError, Appender, SeriesRef};
+
+/// What a request brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteWriteStats {
+    /// Floats that were taken.
+    pub samples: u64,
+    /// Native histograms that were taken.
+    pub histograms: u64,
+    pub series: u64,
+}
+
+const SOURCE: &str = "remote_write";
+
+/// How many buffers are kept for later requests, and up to which size each.
+const SCRATCH_KEPT: usize = 8;
+const SCRATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Buffers of one request, used again by a later one.
+#[derive(Debug, Default)]
+pub(super) struct WriteScratch {
+    message: Vec<u8>,
+    parts: Parts,
+}
+
+/// A request, taken apart.
+#[derive(Debug, Default)]
+struct Parts {
+    series: Vec<Part>,
+    floats: Vec<(Timestamp, f64)>,
+    /// With the series that they belong to, ascending.
+    histograms: Vec<(u32, Timestamp, Arc<FloatHistogram>)>,
+    families: BTreeMap<String, FamilyNote>,
+}
+
+/// One series of a request.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    hash: WideHash,
+    /// Where the encoded labels stand in the message.
+    labels_at: u32,
+    labels_len: u32,
+    /// Where its floats end; they begin where those of the series before end.
+    floats_end: u32,
+    series: Option<SeriesRef>,
+}
+
+impl Ingest {
+    /// Stores a remote write request. `body` is compressed as `encoding` says. Samples of one request are one batch.
+    ///
+    /// # Errors
+    /// [`IngestError::Partial`] when some series or samples were refused and the rest was taken; any other error
+    /// means that nothing was.
+    pub fn remote_write(&self, body: &[u8], encoding: Encoding) -> Result<RemoteWriteStats, IngestError> {
+        let inner = &*self.inner;
+        let pooled = inner.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut scratch = pooled.unwrap_or_default();
+        let result = inner.remote_write(body, encoding, &mut scratch);
+        match &result {
+            Ok(stats) | Err(IngestError::Partial { stats, .. }) => {
+                inner.metrics.taken(SOURCE, stats.samples + stats.histograms);
+            }
+            Err(_) => inner.metrics.batch_failed(SOURCE),
+        }
+        if scratch.bytes() <= SCRATCH_BYTES_MAX {
+            let mut pool = inner.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            if pool.len() < SCRATCH_KEPT {
+                pool.push(scratch);
+            }
+        }
+        result
+    }
+}
+
+impl WriteScratch {
+    fn bytes(&self) -> usize {
+        self.message.capacity()
+            + self.parts.series.capacity() * size_of::<Part>()
+            + self.parts.floats.capacity() * size_of::<(Timestamp, f64)>()
+    }
+}
+
+impl Inner {
+    fn remote_write(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        scratch: &mut WriteScratch,
+    ) -> Result<RemoteWriteStats, IngestError> {
+        let WriteScratch { message, parts } = scratch;
+        // Positions within a message are 32 bits wide.
+        let limit = self.limits.write_bytes_max.min(u32::MAX as usize);
+        decompress(encoding, body, limit, message)?;
+        parts.take_apart(message, self)?;
+        self.look_up(parts);
+        let mut append = Append {
+            ingest: self,
+            app: self.storage.appender(),
+            message,
+            bounds: LabelBounds::from(&self.limits),
+            resolved: Vec::new(),
+            refusals: Refusals { metrics: &self.metrics, count: 0, first: None },
+            stats: RemoteWriteStats::default(),
+        };
+        append.all(parts);
+        let Append { app, resolved, refusals, stats, .. } = append;
+        app.commit()?;
+        if !resolved.is_empty() {
+            let mut cache = self.series_cache.lock().unwrap_or_else(PoisonError::into_inner);
+            for (hash, series) in resolved {
+                cache.insert(hash, series);
+            }
+        }
+        if !parts.families.is_empty() {
+            self.families.note(&self.storage, &self.limits, std::mem::take(&mut parts.families));
+        }
+        match refusals.first {
+            None => Ok(stats),
+            Some(reason) => Err(IngestError::Partial { rejected: refusals.count, reason, stats }),
+        }
+    }
+
+    fn look_up(&self, parts: &mut Parts) {
+        let mut misses = 0;
+        {
+            let mut cache = self.series_cache.lock().unwrap_or_else(PoisonError::into_inner);
+            cache.begin_request();
+            let mut expected = Expected::default();
+            for part in &mut parts.series {
+                part.series = cache.get(part.hash, &mut expected);
+                misses += u64::from(part.series.is_none());
+            }
+        }
+        self.metrics.series_cache_misses.inc_by(misses);
+        self.metrics.series_cache_hits.inc_by(parts.series.len() as u64 - misses);
+    }
+}
+
+impl Parts {
+    fn take_apart(&mut self, message: &[u8], ingest: &Inner) -> Result<(), WireError> {
+        self.series.clear();
+        self.floats.clear();
+        self.histograms.clear();
+        self.families.clear();
+        let mut request = WriteRequest::new(message);
+        while let Some(item) = request.next()? {
+            match item {
+                Item::Series(series) => self.add_series(&series, message, ingest)?,
+                Item::Metadata(m) => {
+                    self.families.insert(m.family.to_owned(), m.to_metadata().into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn add_series(
+        &mut self,
+        series: &TimeSeries<'_>,
+        message: &[u8],
+        ingest: &Inner,
+    ) -> Result<(), WireError> {
+        let mut values = series.values();
+        while let Some(value) = values.next()? {
+            match value {
+                Value::Float { ts, value } => self.floats.push((ts, value)),
+                Value::Histogram(_) => {
+                    if let Some((ts, h)) = value.histogram()? {
+                        self.histograms.push((self.series.len() as u32, ts, Arc::new(h)));
+                    }
+                }
+            }
+        }
+        // The slice lies within the message, so the distance of their beginnings is its place.
+        let labels_at = (series.labels.as_ptr() as usize).wrapping_sub(message.as_ptr() as usize) as u32;
+        self.series.push(Part {
+            hash: ingest.hasher.hash(series.labels),
+            labels_at,
+            labels_len: series.labels.len() as u32,
+            floats_end: self.floats.len() as u32,
+            series: None,
+        });
+        Ok(())
+    }
+}
+
+/// What was refused while the rest is taken.
+struct Refusals<'a> {
+    metrics: &'a IngestMetrics,
+    count: u64,
+    first: Option<String>,
+}
+
+impl Refusals<'_> {
+    fn append(&mut self, error: AppendError, message: &[u8], part: &Part) {
+        self.metrics.reject_append(error);
+        self.add(|| format!("{error} for {}", shown(labels_of(message, part))));
+    }
+
+    fn label(&mut self, error: &LabelError) {
+        self.metrics.reject("invalid_labels");
+        self.add(|| error.to_string());
+    }
+
+    fn add(&mut self, reason: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.first.is_none() {
+            self.first = Some(reason());
+        }
+    }
+}
+
+/// A request on its way into the appender.
+struct Append<'a> {
+    ingest: &'a Inner,
+    app: Appender,
+    message: &'a [u8],
+    bounds: LabelBounds,
+    /// For the cache, once the batch is committed.
+    resolved: Vec<(WideHash, SeriesRef)>,
+    refusals: Refusals<'a>,
+    stats: RemoteWriteStats,
+}
+
+impl Append<'_> {
+    fn all(&mut self, parts: &Parts) {
+        let mut begin = 0;
+        let mut histograms = parts.histograms.as_slice();
+        for (i, part) in parts.series.iter().enumerate() {
+            let end = part.floats_end as usize;
+            let floats = &parts.floats[begin..end];
+            begin = end;
+            let own = histograms.iter().take_while(|(of, _, _)| *of as usize == i).count();
+            let (own, rest) = histograms.split_at(own);
+            histograms = rest;
+            let known = part.series;
+            let Some(mut series) = known.or_else(|| self.resolve(part)) else { continue };
+            self.stats.series += 1;
+            for (ts, value) in floats {
+                let mut result = self.app.append(series, *ts, *value);
+                if result == Err(AppendError::UnknownSeries)
+                    && known == Some(series)
+                    && let Some(again) = self.resolve(part)
+                {
+                    series = again;
+                    result = self.app.append(series, *ts, *value);
+                }
+                match result {
+                    Ok(()) => self.stats.samples += 1,
+                    Err(e) => self.refusals.append(e, self.message, part),
+                }
+            }
+            for (_, ts, h) in own {
+                let mut result = self.app.append_histogram(series, *ts, Arc::clone(h));
+                if result == Err(AppendError::UnknownSeries)
+                    && known == Some(series)
+                    && let Some(again) = self.resolve(part)
+                {
+                    series = again;
+                    result = self.app.append_histogram(series, *ts, Arc::clone(h));
+                }
+                match result {
+                    Ok(()) => self.stats.histograms += 1,
+                    Err(e) => self.refusals.append(e, self.message, part),
+                }
+            }
+        }
+    }
+
+    /// The series by its labels; `None` if they are refused.
+    #[cold]
+    fn resolve(&mut self, part: &Part) -> Option<SeriesRef> {
+        let pairs: Result<Vec<(&str, &str)>, WireError> =
+            LabelPairs::new(labels_of(self.message, part)).collect();
+        let mut pairs = match pairs {
+            Ok(pairs) => pairs,
+            Err(e) => {
+                self.ingest.metrics.reject("invalid_labels");
+                self.refusals.add(|| e.to_string());
+                return None;
+            }
+        };
+        if !pairs.is_sorted_by(|a, b| a.0 <= b.0) {
+            pairs.sort_by(|a, b| a.0.cmp(b.0));
+        }
+        let checked = check_sorted(&pairs, self.bounds).and_then(|()| check_named(&pairs));
+        if let Err(e) = checked {
+            self.refusals.label(&e);
+            return None;
+        }
+        match self.app.series(&Labels::from_sorted(pairs)) {
+            Ok(series) => {
+                self.resolved.push((part.hash, series));
+                Some(series)
+            }
+            Err(e) => {
+                self.refusals.append(e, self.message, part);
+                None
+            }
+        }
+    }
+}
+
+fn labels_of<'a>(message: &'a [u8], part: &Part) -> &'a [u8] {
+    let at = part.labels_at as usize;
+    &message[at..at + part.labels_len as usize]
+}
+
+/// Labels for a message, cut where they are long.
+fn shown(encoded: &[u8]) -> String {
+    let pairs: Vec<(&str, &str)> = LabelPairs::new(encoded).filter_map(Result::ok).take(32).collect();
+    let text = Labels::from_pairs(pairs).to_string();
+    text.chars().take(300).collect()
+}

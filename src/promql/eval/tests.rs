@@ -1,0 +1,127 @@
+//! Limits, cancellation, threads: what the scripts of Prometheus do not test.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::model::Labels;
+use crate::promql::{
+    Engine, EngineOptions, Features, PointValue, QueryError, QueryLimits, QueryRequest, QueryResult, Value,
+    parse_with,
+};
+use crate::storage::{Storage, StorageOptions};
+
+fn storage(series: usize, samples: usize) -> Storage {
+    let options =
+        StorageOptions { retention_ms: i64::MAX / 4, window_ms: i64::MAX / 4, ..StorageOptions::default() };
+    let storage = Storage::open(options).unwrap();
+    let mut appender = storage.appender();
+    for i in 0..series {
+        let (group, n) = ((i % 7).to_string(), i.to_string());
+        let labels = Labels::from_pairs([("__name__", "x_total"), ("group", &group), ("n", &n)]);
+        let series = appender.series(&labels).unwrap();
+        for s in 0..samples {
+            appender.append(series, s as i64 * 15_000, (i * s % 101) as f64).unwrap();
+        }
+    }
+    appender.commit().unwrap();
+    storage
+}
+
+fn engine(limits: QueryLimits) -> Engine {
+    let options = EngineOptions { features: Features::all(), limits, ..EngineOptions::default() };
+    Engine::new(options, Clock::system())
+}
+
+fn run(
+    query: &str,
+    request: &QueryRequest,
+    limits: QueryLimits,
+    storage: &Storage,
+) -> Result<QueryResult, QueryError> {
+    let engine = engine(limits);
+    let expr = parse_with(query, engine.options().features).unwrap();
+    engine.evaluate(query, &expr, request, &storage.reader())
+}
+
+fn limits(max_samples: u64) -> QueryLimits {
+    QueryLimits { timeout: Duration::from_secs(60), max_samples }
+}
+
+#[test]
+fn samples_are_limited() {
+    let storage = storage(50, 100);
+    let range = QueryRequest::range(0, 1_000_000, 15_000);
+    let check = |query: &str, request: &QueryRequest, max: u64, fits: bool| {
+        let got = run(query, request, limits(max), &storage);
+        match got {
+            Ok(r) => assert!(fits && r.stats.peak_samples <= max, "{query} with {max}: {:?}", r.stats),
+            Err(e) => {
+                assert!(!fits, "{query} with {max}: {e}");
+                assert_eq!(e, QueryError::TooManySamples { limit: max });
+            }
+        }
+    };
+    check("x_total", &QueryRequest::instant(60_000), 50, true);
+    check("x_total", &QueryRequest::instant(60_000), 49, false);
+    check("x_total", &range, 50 * 67, true);
+    check("x_total", &range, 50 * 67 - 1, false);
+    // Grids that no memory could hold, in a query, a subquery, and one inside another.
+    check("vector(1)", &QueryRequest::range(0, i64::MAX / 2, 1), 1000, false);
+    check("sum_over_time(vector(1)[200y:1ms])", &QueryRequest::instant(0), 1000, false);
+    check("sum_over_time((x_total)[200y:1ms])", &QueryRequest::instant(0), 1000, false);
+    check("sum_over_time(sum_over_time(x_total[1d:1ms])[1d:1ms])", &QueryRequest::instant(0), 1000, false);
+}
+
+#[test]
+fn a_cancelled_or_late_query_stops() {
+    let storage = storage(10, 10);
+    let request = QueryRequest::instant(60_000);
+    request.cancelled.store(true, Ordering::Relaxed);
+    assert_eq!(run("sum(x_total)", &request, limits(1000), &storage).unwrap_err(), QueryError::Cancelled);
+    let request = QueryRequest { timeout: Some(Duration::ZERO), ..QueryRequest::instant(60_000) };
+    assert_eq!(run("sum(x_total)", &request, limits(1000), &storage).unwrap_err(), QueryError::Timeout);
+}
+
+#[test]
+fn threads_do_not_change_answers() {
+    // Large enough for several threads; the same series one by one are small enough for one.
+    let storage = storage(300, 400);
+    let request = QueryRequest::range(600_000, 5_900_000, 15_000);
+    let all = |query: &str| match run(query, &request, limits(50_000_000), &storage).unwrap().value {
+        Value::Matrix(m) => m,
+        v => panic!("{v:?}"),
+    };
+    for function in ["sum", "avg", "min", "max", "count", "stddev"] {
+        for inner in ["x_total", "rate(x_total[5m])", "max_over_time(x_total[2m]) * 2"] {
+            let together = all(&format!("{function} by (group) ({inner})"));
+            assert_eq!(together.len(), 7);
+            for series in together {
+                let group = series.labels.get("group").unwrap().to_owned();
+                let only = inner.replace("x_total", &format!("x_total{{group=\"{group}\"}}"));
+                let alone = all(&format!("{function} by (group) ({only})"));
+                for (a, b) in series.floats.iter().zip(&alone[0].floats) {
+                    assert!(
+                        (a.1 - b.1).abs() <= 1e-9 * a.1.abs().max(1.0),
+                        "{function} {inner}: {a:?} {b:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn results_of_every_kind() {
+    let storage = storage(3, 20);
+    let value =
+        |query: &str| run(query, &QueryRequest::instant(60_000), limits(1000), &storage).unwrap().value;
+    assert_eq!(value("1 + 2"), Value::Scalar { ts: 60_000, value: 3.0 });
+    assert_eq!(value("\"a\""), Value::String { ts: 60_000, value: "a".into() });
+    let Value::Matrix(m) = value("x_total{n=\"1\"}[45s]") else { panic!("no matrix") };
+    assert_eq!(m[0].floats, [(30_000, 2.0), (45_000, 3.0), (60_000, 4.0)]);
+    let Value::Vector(v) = value("topk(1, x_total)") else { panic!("no vector") };
+    assert_eq!((v.len(), &v[0].value), (1, &PointValue::Float(8.0)));
+    let Value::Matrix(m) = value("x_total{n=\"1\"}[1m:30s]") else { panic!("no matrix") };
+    assert_eq!(m[0].floats, [(30_000, 2.0), (60_000, 4.0)]);
+}

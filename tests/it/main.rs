@@ -1,0 +1,11 @@
+//! Drives the real binary over HTTP: one scratch folder and free ports per test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "a real process runs on the machine's time")]
+
+mod alert_path;
+mod bad_input;
+mod dashboard;
+mod defaults;
+mod lifecycle;
+mod push;
+mod util;
