@@ -211,7 +211,10 @@ impl Inner {
         for series in gone {
             mark_stale(&mut app, series, ts);
         }
-        app.commit()?;
+        let committed = app.commit()?;
+        self.metrics.committed(&committed);
+        let refused = committed.refused() - committed.unknown_series;
+        stats.rejected += usize::try_from(refused).unwrap_or(usize::MAX);
         if !notes.is_empty() {
             self.families.note(&self.storage, &self.limits, notes);
         }
@@ -253,7 +256,7 @@ impl Inner {
                 Some(series) => series,
                 None => match report_series(app, options) {
                     Ok(series) => *cache.report.insert(series),
-                    Err(e) => return self.metrics.reject_append(e),
+                    Err(e) => return self.metrics.reject_series(e),
                 },
             };
             let unknown = |(s, v): (SeriesRef, f64)| app.append(s, ts, v) == Err(AppendError::UnknownSeries);
@@ -518,23 +521,19 @@ impl Walk<'_> {
         line.tracked = track;
     }
 
-    /// Appends, counting a refusal; an error only if the series has to be asked for again.
+    /// Appends; an error only if the series has to be asked for again. The commit counts what else is refused.
     #[inline]
     fn append(&mut self, series: SeriesRef, ts: Timestamp, value: f64) -> Result<(), SeriesGone> {
         match self.app.append(series, ts, value) {
-            Ok(()) => Ok(()),
             Err(AppendError::UnknownSeries) => Err(SeriesGone),
-            Err(e) => {
-                self.reject(e);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
     #[cold]
     fn reject(&mut self, e: AppendError) {
         self.stats.rejected += 1;
-        self.ingest.metrics.reject_append(e);
+        self.ingest.metrics.reject_series(e);
     }
 
     /// The stored labels of the parser's last sample; `None` if relabelling drops it.

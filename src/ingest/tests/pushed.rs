@@ -161,6 +161,11 @@ fn recorded_metrics_are_checked_and_ordered() {
     pushed.sample_all(T0 + 1000).unwrap();
     pushed.record(&[metric("m", 3.0, None)], T0 + 1000).unwrap();
     check(&ingest, "m", &[("m", "0=1 0.001=2 1=2 1.001=3")]);
+    // A value of before the last sample still shows.
+    pushed.record(&[metric("late", 1.0, Some(T0 + 1000))], T0 + 1000).unwrap();
+    pushed.sample_all(T0 + 9000).unwrap();
+    pushed.record(&[metric("late", 2.0, Some(T0 + 5000))], T0 + 9000).unwrap();
+    check(&ingest, "late", &[("late", "1=1 9=1 9.001=2")]);
     for (bad, expected) in [
         (metric("", 1.0, None), "the series has no metric name"),
         (metric("m", 1.0, Some(T0)), "has a newer value already"),
@@ -169,5 +174,5 @@ fn recorded_metrics_are_checked_and_ordered() {
         let error = pushed.record(&[metric("other", 1.0, None), bad], T0 + 2000).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    assert_eq!(pushed.recorded().len(), 1);
+    assert_eq!(pushed.recorded().len(), 2);
 }

@@ -100,6 +100,18 @@ fn a_bad_body_marks_everything_stale_and_says_where() {
 }
 
 #[test]
+fn the_first_of_two_values_stands() {
+    let ingest = ingest();
+    let got = scrape_all(&ingest, &options(), &["a 1\na 2\nb 3\n", "a 4\na 5\nb 6\n"]);
+    assert_eq!(got, [Ok(stats(3, 3, 3, 1)), Ok(stats(3, 3, 0, 1))]);
+    check(
+        &ingest,
+        "[ab]",
+        &[(r#"a{instance="i", job="j"}"#, "0=1 10=4"), (r#"b{instance="i", job="j"}"#, "0=3 10=6")],
+    );
+}
+
+#[test]
 fn failed_scrapes_and_targets_that_end_leave_markers() {
     let ingest = ingest();
     let (mut cache, options) = (ScrapeCache::default(), options());

@@ -105,3 +105,24 @@ fn what_is_no_request_is_refused_whole() {
     assert!(matches!(refuse(&compress_snappy(&message)), IngestError::Wire(_)));
     check(&ingest, ".*", &[]);
 }
+
+#[test]
+fn samples_without_room_are_refused_with_the_reason() {
+    let ingest = ingest();
+    let request = |floats: &[(Timestamp, f64)]| {
+        let mut encoder = Encoder::new();
+        encoder.series(&labels("a", "1"), floats, &[]);
+        encoder.series(&labels("b", "1"), &[floats[0]], &[]);
+        encoder
+    };
+    send(&ingest, request(&[(T0 + 1000, 1.0)])).unwrap();
+    // The same request again changes nothing and is no error.
+    send(&ingest, request(&[(T0 + 1000, 1.0)])).unwrap();
+    let Err(IngestError::Partial { rejected: 1, reason, stats }) =
+        send(&ingest, request(&[(T0 + 2000, 2.0), (T0 + 2000, 3.0)]))
+    else {
+        panic!("the second value of one time is refused")
+    };
+    assert_eq!((reason.as_str(), stats.samples), ("duplicate sample for timestamp", 2));
+    check(&ingest, "[ab]", &[(r#"a{x="1"}"#, "1=1 2=2"), (r#"b{x="1"}"#, "1=1 2=2")]);
+}
