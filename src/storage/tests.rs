@@ -267,7 +267,7 @@ fn copy_dir(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_dir(&entry.path(), &target)
         } else {
-            drop(fs::copy(entry.path(), target).unwrap())
+            let _bytes = fs::copy(entry.path(), target).unwrap();
         }
     }
 }
