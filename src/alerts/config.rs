@@ -452,7 +452,9 @@ impl Tree<'_> {
                     matchers.push(Matcher::equal(name.value.clone(), text));
                     continue;
                 }
-                match Matcher::new(crate::model::MatchOp::Regex, name.value.clone(), text) {
+                // The anchors are part of the route's key upstream, so they are here; they change no match.
+                let anchored = format!("^(?:{text})$");
+                match Matcher::new(crate::model::MatchOp::Regex, name.value.clone(), anchored) {
                     Ok(matcher) => matchers.push(matcher),
                     Err(e) => self.check.fail(value.as_ref().map_or(mark(name), mark), e.to_string()),
                 }

@@ -30,7 +30,7 @@ fn routes_inherit_and_have_upstream_keys() {
     .unwrap();
     assert_eq!(config.resolve_timeout_ms, 60_000);
     let keys: Vec<&str> = config.routes.list.iter().map(|r| r.key.as_str()).collect();
-    let long = r#"{}/{a=~"x|y",c!="d",e=~"f",z="1"}"#;
+    let long = r#"{}/{a=~"^(?:x|y)$",c!="d",e=~"f",z="1"}"#;
     assert_eq!(keys, ["{}", long, &format!("{long}/{{}}"), r#"{}/{a="b"}"#]);
     let [root, first, inner, last] = &config.routes.list[..] else { panic!("four routes") };
     assert_eq!(root.policy.as_ref().unwrap().steps[0].after_ms, 300_000);
@@ -67,6 +67,33 @@ fn alerts_take_the_deepest_routes_that_match() {
     assert_eq!(
         config.routes.list[3].group_key(&labels),
         "{}/{a=~\"1|2\"}/{b=\"1\"}:{alertname=\"x\\n\\\"ü\", b=\"1\"}"
+    );
+}
+
+/// What Alertmanager 0.33.1 sends.
+#[test]
+fn group_keys_and_fingerprints_are_those_of_alertmanager() {
+    let config = parse(&format!(
+        "route:\n  receiver: r\n  routes:\n  - match: {{z: '1'}}\n    match_re: {{a: 'x|y'}}\n    matchers: ['c!=\"d\\\"q\"', 'e=~f']\n{RECEIVERS}"
+    ))
+    .unwrap();
+    let labels = |pairs: &[(&str, &str)]| crate::model::Labels::from_pairs(pairs.iter().copied());
+    let all = labels(&[
+        ("a", "x"),
+        ("alertname", "x\n\"\u{fc}\u{1}\t"),
+        ("c", "d"),
+        ("e", "f"),
+        ("job", "j"),
+        ("z", "1"),
+    ]);
+    assert_eq!(
+        config.routes.list[1].group_key(&all),
+        "{}/{a=~\"^(?:x|y)$\",c!=\"d\\\"q\",e=~\"f\",z=\"1\"}:{a=\"x\", alertname=\"x\\n\\\"\u{fc}\\x01\\t\", c=\"d\", e=\"f\", job=\"j\", z=\"1\"}"
+    );
+    assert_eq!(format!("{:016x}", all.fingerprint()), "b890e6b1ba0be5cc");
+    assert_eq!(
+        format!("{:016x}", labels(&[("alertname", "n"), ("job", "j")]).fingerprint()),
+        "1eb4834c7f078ed3"
     );
 }
 

@@ -38,6 +38,8 @@ pub struct Limits {
     pub message_alerts_max: usize,
     /// How long history is kept, in milliseconds.
     pub history_kept_ms: i64,
+    /// Events of history; beyond that the oldest go, whatever their age.
+    pub history_rows_max: usize,
 }
 
 impl Default for Limits {
@@ -48,6 +50,7 @@ impl Default for Limits {
             outbox_bytes_max: 256 << 20,
             message_alerts_max: 10_000,
             history_kept_ms: 30 * 86_400_000,
+            history_rows_max: 500_000,
         }
     }
 }
@@ -331,6 +334,10 @@ impl Core {
             });
         }
         std::mem::take(&mut self.effects)
+    }
+
+    pub(super) fn history_rows_max(&self) -> usize {
+        self.limits.history_rows_max
     }
 
     /// When [`Core::finish`] will next have something to do by itself.

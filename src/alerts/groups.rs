@@ -250,6 +250,7 @@ impl Core {
                     &receiver.name,
                     &group_key,
                     &group_labels,
+                    reason,
                     told,
                     integration.webhook.max_alerts,
                 );
@@ -286,6 +287,7 @@ impl Core {
         receiver: &str,
         group_key: &str,
         group_labels: &Labels,
+        reason: Reason,
         told: Vec<u64>,
         max_alerts: usize,
     ) -> Vec<u8> {
@@ -310,8 +312,14 @@ impl Core {
             })
             .collect();
         let limit = self.limits.message_alerts_max;
-        let message =
-            Message { receiver, group_key, group_labels, external_url: &self.external_url, alerts: &alerts };
+        let message = Message {
+            receiver,
+            reason: reason.as_str(),
+            group_key,
+            group_labels,
+            external_url: &self.external_url,
+            alerts: &alerts,
+        };
         message.to_json(if max_alerts == 0 { limit } else { max_alerts.min(limit) })
     }
 
@@ -330,8 +338,9 @@ impl Core {
         }
         let seq = self.next_notification;
         self.next_notification += 1;
-        // Sequence numbers begin anew when the outbox was empty at a start, so the message itself is part of its name.
-        let identity = format!("{}/{}/{}@{now}", stream.0, stream.1, stream.2);
+        // Sequence numbers begin anew when the outbox was empty at a start; what has happened so far, and the message
+        // itself, tell two notifications of one millisecond apart.
+        let identity = format!("{}/{}/{}@{now}+{}", stream.0, stream.1, stream.2, self.next_history);
         let hash = identity
             .bytes()
             .chain(body.iter().copied())
@@ -488,6 +497,7 @@ impl Core {
                     &entry.receiver,
                     &entry.group_key,
                     &entry.group_labels,
+                    Reason::AllResolved,
                     vec![fp],
                     max_alerts,
                 );

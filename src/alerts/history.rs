@@ -2,7 +2,7 @@
 
 use super::entry::passes;
 use super::{AlertViewState, HistoryEvent, HistoryEventKind, HistoryPage, HistoryQuery};
-use crate::state::{Order, Scan, StateError, Store, Table};
+use crate::state::{Op, Order, Scan, StateError, Store, Table};
 
 /// Events on a page, at most.
 const PAGE_MAX: usize = 1_000;
@@ -52,6 +52,27 @@ pub(super) fn page(store: &dyn Store, query: &HistoryQuery) -> Result<HistoryPag
             return Ok(page);
         }
     }
+}
+
+/// Throws away the oldest events beyond `rows_max`, in steps. Blocks on the store.
+///
+/// # Errors
+/// When the store fails.
+pub(super) fn shorten(store: &dyn Store, rows_max: usize) -> Result<(), StateError> {
+    let rows = usize::try_from(store.count(Table::History)?).unwrap_or(usize::MAX);
+    let mut excess = rows.saturating_sub(rows_max);
+    while excess > 0 {
+        let oldest = Scan { limit: Some(excess.min(CHUNK)), ..Scan::default() };
+        let rows = store.scan(Table::History, &oldest)?;
+        if rows.is_empty() {
+            break;
+        }
+        excess -= rows.len().min(excess);
+        store.commit(
+            rows.into_iter().map(|row| Op::Delete { table: Table::History, key: row.key }).collect(),
+        )?;
+    }
+    Ok(())
 }
 
 fn parse_cursor(cursor: &str) -> Option<(i64, String)> {

@@ -31,12 +31,29 @@ pub enum Reason {
     First,
     /// Alerts fire that it does not know of.
     Fired,
-    /// Alerts have resolved.
+    /// Alerts have resolved; others go on firing.
     Resolved,
+    /// Nothing fires any more.
+    AllResolved,
     /// Nothing is new, but its last message is old.
     Repeat,
     /// An escalation step is due.
     Escalated,
+}
+
+impl Reason {
+    /// As the message states it, in upstream's words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::First => "first notification",
+            Reason::Fired => "new alerts added",
+            Reason::Resolved => "some alerts resolved",
+            Reason::AllResolved => "all alerts resolved",
+            Reason::Repeat => "repeat interval elapsed",
+            Reason::Escalated => "escalation",
+        }
+    }
 }
 
 impl LogEntry {
@@ -67,7 +84,7 @@ pub fn needs_update(
     }
     if firing.is_empty() {
         // Also for one that is not told of it: the log must no longer say that something fires.
-        return Some(Reason::Resolved);
+        return Some(Reason::AllResolved);
     }
     if send_resolved && !resolved.is_subset(&entry.resolved) {
         return Some(Reason::Resolved);
@@ -91,7 +108,7 @@ mod tests {
             ((Some((&[1, 2], &[])), &[1], &[2], true, 0), Some(Reason::Resolved)),
             ((Some((&[1, 2], &[])), &[1], &[2], false, 0), None),
             ((Some((&[1, 2], &[2])), &[1], &[2], true, 0), None),
-            ((Some((&[1], &[])), &[], &[1], false, 0), Some(Reason::Resolved)),
+            ((Some((&[1], &[])), &[], &[1], false, 0), Some(Reason::AllResolved)),
             ((Some((&[], &[1])), &[], &[2], true, 0), None),
             ((Some((&[], &[1])), &[1], &[], true, 0), Some(Reason::First)),
         ];

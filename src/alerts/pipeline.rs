@@ -203,7 +203,7 @@ fn stopped() -> AlertRefusal {
 
 /// Answers that are given once the change is durable.
 enum Reply {
-    View(Answer, Result<AlertView, AlertRefusal>),
+    View(Answer, Box<Result<AlertView, AlertRefusal>>),
     Posted(oneshot::Sender<Result<(), AlertRefusal>>),
     Done(oneshot::Sender<()>),
 }
@@ -264,6 +264,7 @@ impl Shell {
             }
             if now >= self.clean_up_at {
                 self.core.clean_up(now);
+                self.shorten_history().await;
                 self.clean_up_at = now + CLEAN_UP_EVERY_MS;
             }
             self.act(replies).await;
@@ -298,12 +299,12 @@ impl Shell {
                 let _gone = answer.send(self.core.get(&id));
                 return Some(None);
             }
-            Call::Create(new, answer) => Reply::View(answer, self.core.create(new, now)),
+            Call::Create(new, answer) => Reply::View(answer, Box::new(self.core.create(new, now))),
             Call::Acknowledge { id, by, comment, answer } => {
-                Reply::View(answer, self.core.acknowledge(&id, &by, comment.as_deref(), now))
+                Reply::View(answer, Box::new(self.core.acknowledge(&id, &by, comment.as_deref(), now)))
             }
             Call::Resolve { id, by, comment, answer } => {
-                Reply::View(answer, self.core.resolve_by_call(&id, &by, comment.as_deref(), now))
+                Reply::View(answer, Box::new(self.core.resolve_by_call(&id, &by, comment.as_deref(), now)))
             }
             Call::Post(alerts, answer) => {
                 self.core.receive(alerts, now);
@@ -319,6 +320,15 @@ impl Shell {
         Some(Some(reply))
     }
 
+    /// Keeps history within its limit of rows: the oldest go.
+    async fn shorten_history(&mut self) {
+        let (store, rows_max) = (Arc::clone(&self.store), self.core.history_rows_max());
+        let result = blocking(move || history::shorten(&*store, rows_max)).await;
+        if let Err(e) = result {
+            tracing::error!(error = %e, "Alert history could not be shortened");
+        }
+    }
+
     /// Runs what is due, commits, and only then sends and answers.
     async fn act(&mut self, replies: Vec<Reply>) {
         let Effects { ops, notifications } = self.core.finish(self.clock.now_ms());
@@ -330,7 +340,7 @@ impl Shell {
                 Reply::View(answer, result) => {
                     let _gone = answer.send(match &saved {
                         Err(e) if result.is_ok() => Err(AlertRefusal::Store(e.to_string())),
-                        _ => result,
+                        _ => *result,
                     });
                 }
                 Reply::Posted(answer) => {

@@ -208,7 +208,7 @@ impl Writer {
         }
         let ms = ts.unsigned_abs();
         self.out.push_str(itoa::Buffer::new().format(ms / 1000));
-        if ms % 1000 != 0 {
+        if !ms.is_multiple_of(1000) {
             self.out.push_str(&format!(".{:03}", ms % 1000));
         }
     }

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::storage::AppendError;
+use crate::storage::{AppendError, CommitStats};
 use crate::telemetry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,14 +82,30 @@ impl IngestMetrics {
         self.rejected.get_or_create(&Reason { reason }).inc();
     }
 
-    pub(super) fn reject_append(&self, error: AppendError) {
-        self.reject(match error {
-            AppendError::UnknownSeries => "unknown_series",
-            AppendError::OutOfOrder => "out_of_order",
-            AppendError::DuplicateTimestamp => "duplicate_timestamp",
-            AppendError::TooOld => "too_old",
-            AppendError::TooFarAhead => "too_far_ahead",
-            AppendError::TooManySeries => "too_many_series",
-        });
+    /// Counts a series that the storage did not make, or lost twice in a row. What else an append refuses is in the
+    /// commit's statistics.
+    pub(super) fn reject_series(&self, error: AppendError) {
+        match error {
+            AppendError::TooManySeries => self.reject("too_many_series"),
+            AppendError::UnknownSeries => self.reject("unknown_series"),
+            AppendError::OutOfOrder
+            | AppendError::DuplicateTimestamp
+            | AppendError::TooOld
+            | AppendError::TooFarAhead => {}
+        }
+    }
+
+    /// Counts what a commit refused. Series that left the ring are asked for again and are not counted here.
+    pub(super) fn committed(&self, stats: &CommitStats) {
+        for (reason, count) in [
+            ("out_of_order", stats.out_of_order),
+            ("duplicate_timestamp", stats.duplicates),
+            ("too_old", stats.too_old),
+            ("too_far_ahead", stats.too_far_ahead),
+        ] {
+            if count > 0 {
+                self.rejected.get_or_create(&Reason { reason }).inc_by(count);
+            }
+        }
     }
 }

@@ -201,17 +201,20 @@ impl Inner {
         if !was_live {
             gone.clear();
         }
-        // Those that came again have a sample of this time already, which stands.
         gone.append(&mut cache.outdated);
         cache.lines = lines;
         cache.live = true;
-        for series in gone {
-            mark_stale(&mut app, series, ts);
-        }
         let report =
             [1.0, duration_s, stats.scraped as f64, stats.post_relabel as f64, stats.series_added as f64];
         self.append_report(&mut app, cache, options, ts, report);
-        app.commit()?;
+        // Last: a series that came after all has a sample of this time already, which stands.
+        for series in gone {
+            mark_stale(&mut app, series, ts);
+        }
+        let committed = app.commit()?;
+        self.metrics.committed(&committed);
+        let refused = committed.refused() - committed.unknown_series;
+        stats.rejected += usize::try_from(refused).unwrap_or(usize::MAX);
         if !notes.is_empty() {
             self.families.note(&self.storage, &self.limits, notes);
         }
@@ -253,7 +256,7 @@ impl Inner {
                 Some(series) => series,
                 None => match report_series(app, options) {
                     Ok(series) => *cache.report.insert(series),
-                    Err(e) => return self.metrics.reject_append(e),
+                    Err(e) => return self.metrics.reject_series(e),
                 },
             };
             let unknown = |(s, v): (SeriesRef, f64)| app.append(s, ts, v) == Err(AppendError::UnknownSeries);
@@ -312,7 +315,7 @@ struct Walk<'w> {
     ts: Timestamp,
     stats: &'w mut ScrapeStats,
     number_label: NumberLabel,
-    /// Series that were tracked and now state their own time.
+    /// Series that went away though their line did not: they state their own time now, or are under another type.
     untracked: Vec<SeriesRef>,
     notes: BTreeMap<String, FamilyNote>,
 }
@@ -467,6 +470,11 @@ impl Walk<'_> {
         }
         match found {
             Some(at) => {
+                // The same bytes now stand for another series.
+                let old = &follower.lines[at];
+                if old.tracked && old.series() != line.series() {
+                    self.untracked.extend(old.series());
+                }
                 follower.lines[at] = line;
                 follower.accept_at(at);
             }
@@ -513,23 +521,19 @@ impl Walk<'_> {
         line.tracked = track;
     }
 
-    /// Appends, counting a refusal; an error only if the series has to be asked for again.
+    /// Appends; an error only if the series has to be asked for again. The commit counts what else is refused.
     #[inline]
     fn append(&mut self, series: SeriesRef, ts: Timestamp, value: f64) -> Result<(), SeriesGone> {
         match self.app.append(series, ts, value) {
-            Ok(()) => Ok(()),
             Err(AppendError::UnknownSeries) => Err(SeriesGone),
-            Err(e) => {
-                self.reject(e);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
     #[cold]
     fn reject(&mut self, e: AppendError) {
         self.stats.rejected += 1;
-        self.ingest.metrics.reject_append(e);
+        self.ingest.metrics.reject_series(e);
     }
 
     /// The stored labels of the parser's last sample; `None` if relabelling drops it.

@@ -17,7 +17,7 @@ use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
 use crate::model::{FloatHistogram, Labels, Timestamp};
-use crate::storage::{AppendError, Appender, SeriesRef};
+use crate::storage::{AppendError, Appender, CommitStats, SeriesRef, StorageError};
 
 /// What a request brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,10 +120,24 @@ impl Inner {
             resolved: Vec::new(),
             refusals: Refusals { metrics: &self.metrics, count: 0, first: None },
             stats: RemoteWriteStats::default(),
+            unknown: 0,
         };
         append.all(parts);
-        let Append { app, resolved, refusals, stats, .. } = append;
-        app.commit()?;
+        let Append { app, resolved, mut refusals, mut stats, unknown, .. } = append;
+        let committed = app.commit()?;
+        self.metrics.committed(&committed);
+        if committed.unknown_series > unknown {
+            // A series left the ring between its lookup and the commit. Sent again, it is found again; what was
+            // taken is there already then, and ignored.
+            return Err(StorageError::Write("a series left the ring meanwhile".to_owned()).into());
+        }
+        // Most refusals show only now. Series that had left the ring before were asked for again.
+        let refused = committed.refused() - committed.unknown_series;
+        if refused > 0 {
+            let taken = committed.samples + committed.repeated;
+            stats.samples = taken.saturating_sub(stats.histograms);
+            refusals.commit(&committed, refused);
+        }
         if !resolved.is_empty() {
             let mut cache = self.series_cache.lock().unwrap_or_else(PoisonError::into_inner);
             for (hash, series) in resolved {
@@ -212,9 +226,28 @@ struct Refusals<'a> {
 }
 
 impl Refusals<'_> {
+    /// A sample or series that is refused at once.
     fn append(&mut self, error: AppendError, message: &[u8], part: &Part) {
-        self.metrics.reject_append(error);
-        self.add(|| format!("{error} for {}", shown(labels_of(message, part))));
+        self.metrics.reject_series(error);
+        if self.first.is_none() {
+            self.first = Some(format!("{error} for {}", shown(labels_of(message, part))));
+        }
+        // The others are in the commit's statistics too and are counted there.
+        self.count += u64::from(matches!(error, AppendError::UnknownSeries | AppendError::TooManySeries));
+    }
+
+    /// What the commit refused.
+    fn commit(&mut self, stats: &CommitStats, refused: u64) {
+        self.count += refused;
+        if self.first.is_none() {
+            let why = [
+                (stats.out_of_order, AppendError::OutOfOrder),
+                (stats.duplicates, AppendError::DuplicateTimestamp),
+                (stats.too_old, AppendError::TooOld),
+                (stats.too_far_ahead, AppendError::TooFarAhead),
+            ];
+            self.first = why.iter().find(|(count, _)| *count > 0).map(|(_, e)| e.to_string());
+        }
     }
 
     fn label(&mut self, error: &LabelError) {
@@ -240,6 +273,8 @@ struct Append<'a> {
     resolved: Vec<(WideHash, SeriesRef)>,
     refusals: Refusals<'a>,
     stats: RemoteWriteStats,
+    /// How often a series was not known any more.
+    unknown: u64,
 }
 
 impl Append<'_> {
@@ -258,6 +293,7 @@ impl Append<'_> {
             self.stats.series += 1;
             for (ts, value) in floats {
                 let mut result = self.app.append(series, *ts, *value);
+                self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
                     && known == Some(series)
                     && let Some(again) = self.resolve(part)
@@ -272,6 +308,7 @@ impl Append<'_> {
             }
             for (_, ts, h) in own {
                 let mut result = self.app.append_histogram(series, *ts, Arc::clone(h));
+                self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
                     && known == Some(series)
                     && let Some(again) = self.resolve(part)

@@ -35,6 +35,8 @@ pub struct MessageAlert {
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
     pub receiver: &'a str,
+    /// Why it is told now.
+    pub reason: &'a str,
     pub group_key: &'a str,
     pub group_labels: &'a Labels,
     pub external_url: &'a str,
@@ -48,6 +50,8 @@ struct WireMessage<'a> {
     receiver: &'a str,
     status: Status,
     alerts: Vec<WireAlert<'a>>,
+    #[serde(rename = "notification_reason")]
+    reason: &'a str,
     group_labels: &'a Labels,
     common_labels: Labels,
     common_annotations: Labels,
@@ -82,6 +86,7 @@ impl Message<'_> {
             receiver: self.receiver,
             status: if firing { Status::Firing } else { Status::Resolved },
             alerts: self.alerts[..shown].iter().map(WireAlert::from).collect(),
+            reason: self.reason,
             group_labels: self.group_labels,
             common_labels: common(self.alerts.iter().map(|a| &a.labels)),
             common_annotations: common(self.alerts.iter().map(|a| &a.annotations)),
@@ -159,6 +164,7 @@ mod tests {
         let group_labels = Labels::from_pairs([("alertname", "Down")]);
         let message = Message {
             receiver: "ops",
+            reason: "first notification",
             group_key: r#"{}:{alertname="Down"}"#,
             group_labels: &group_labels,
             external_url: "http://s",
@@ -178,6 +184,7 @@ mod tests {
                 "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://s/graph",
                 "fingerprint": format!("{:016x}", alert(Status::Firing, "a").fingerprint),
             }],
+            "notification_reason": "first notification",
             "groupLabels": {"alertname": "Down"},
             "commonLabels": {"alertname": "Down", "instance": "a"}, "commonAnnotations": {"summary": "a"},
             "externalURL": "http://s", "version": "4", "groupKey": "{}:{alertname=\"Down\"}",

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::rules::{Action, Rule, Rules};
 use crate::model::GoRegex;
-use crate::yaml::{Mark, Problem, Problems, Source, Spanned, mark, null_is_default};
+use crate::yaml::{Mark, Problem, Problems, Source, Spanned, mark, nearest, null_is_default};
 
 pub(super) const SEPARATOR_DEFAULT: &str = ";";
 pub(super) const REGEX_DEFAULT: &str = "(.*)";
@@ -74,9 +74,8 @@ fn action(raw: &RelabelConfig, at: Mark, source: &Source) -> Result<Action, Prob
     let wanted = stated.value.to_lowercase();
     Action::ALL.into_iter().find(|a| a.as_str() == wanted).ok_or_else(|| {
         let mut problem = source.problem(mark(stated), format!("unknown relabel action {:?}", stated.value));
-        let near = Action::ALL.map(|a| (strsim::damerau_levenshtein(a.as_str(), &wanted), a.as_str()));
-        problem.hint =
-            near.into_iter().min().filter(|(d, _)| *d <= 2).map(|(_, a)| format!("did you mean {a}?"));
+        let near = nearest(&wanted, Action::ALL.map(Action::as_str));
+        problem.hint = near.map(|a| format!("did you mean {a}?"));
         problem
     })
 }

@@ -57,10 +57,10 @@ fn query(storage: &Storage, matchers: &[Matcher], from: Timestamp, to: Timestamp
     found
 }
 
+type Bits = (Labels, Vec<(Timestamp, u64)>, Vec<(Timestamp, Arc<FloatHistogram>)>);
+
 /// With values as bits, so that NaN is equal to itself.
-fn bits(
-    found: Vec<(Labels, Samples)>,
-) -> Vec<(Labels, Vec<(Timestamp, u64)>, Vec<(Timestamp, Arc<FloatHistogram>)>)> {
+fn bits(found: Vec<(Labels, Samples)>) -> Vec<Bits> {
     let zip = |s: Samples| {
         assert_eq!((s.ts.len(), s.hist_ts.len()), (s.vs.len(), s.hists.len()));
         assert!(s.ts.is_sorted_by(|a, b| a < b) && s.hist_ts.is_sorted_by(|a, b| a < b));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::api::{AppendError, Samples};
-use crate::model::{FloatHistogram, Labels, Matcher, Metadata, Timestamp};
+use crate::model::{FloatHistogram, Labels, Matcher, Timestamp};
 
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -15,7 +15,6 @@ pub enum Value {
 #[derive(Debug, Default)]
 pub struct Twin {
     series: BTreeMap<Labels, BTreeMap<Timestamp, Value>>,
-    pub metadata: BTreeMap<String, Metadata>,
 }
 
 impl Twin {

@@ -140,7 +140,7 @@ impl Pushed {
         for series in view.iter().flat_map(|v| v.families.iter().flat_map(|(_, f)| &f.series)) {
             self.append(&mut state, &mut app, series, now);
         }
-        app.commit()?;
+        self.inner.ingest.inner.metrics.committed(&app.commit()?);
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Pushed {
         for series in gone {
             state.mark_stale(&mut app, &series, now);
         }
-        app.commit()?;
+        self.inner.ingest.inner.metrics.committed(&app.commit()?);
         Ok(true)
     }
 
@@ -180,6 +180,7 @@ impl Pushed {
         let mut state = self.lock();
         let mut latest: BTreeMap<Labels, RecordedMetric> = BTreeMap::new();
         let mut samples = Vec::with_capacity(metrics.len());
+        let mut written: HashMap<Labels, Timestamp> = HashMap::new();
         for metric in metrics {
             let mut checked = metric.check(limits, now)?;
             if state.owners.get(&checked.labels).is_some_and(|o| *o != Owner::Recorded) {
@@ -196,11 +197,11 @@ impl Pushed {
             {
                 return Err(PushError::Invalid(format!("{} has a newer value already", checked.labels)));
             }
-            samples.push(SeriesValue {
-                labels: checked.labels.clone(),
-                value: checked.value,
-                ts: Some(checked.ts),
-            });
+            // A value of before the last sample is written just after it, or it could not be written at all.
+            let last = written.get(&checked.labels).copied().max(sampled);
+            let ts = checked.ts.max(last.map_or(i64::MIN, |ts| ts + 1));
+            written.insert(checked.labels.clone(), ts);
+            samples.push(SeriesValue { labels: checked.labels.clone(), value: checked.value, ts: Some(ts) });
             latest.insert(checked.labels.clone(), checked);
         }
         let added = latest.keys().filter(|l| !state.recorded.contains_key(*l)).count();
@@ -225,7 +226,7 @@ impl Pushed {
         for sample in &samples {
             self.append(&mut state, &mut app, sample, sample.ts.unwrap_or(now));
         }
-        app.commit()?;
+        self.inner.ingest.inner.metrics.committed(&app.commit()?);
         self.inner.ingest.inner.metrics.taken("record", samples.len() as u64);
         Ok(())
     }
@@ -248,7 +249,7 @@ impl Pushed {
         for series in &all {
             self.append(&mut state, &mut app, series, now);
         }
-        app.commit()?;
+        self.inner.ingest.inner.metrics.committed(&app.commit()?);
         self.inner.ingest.inner.metrics.taken(SOURCE, all.len() as u64);
         Ok(all.len())
     }
@@ -324,7 +325,7 @@ impl Pushed {
                 let entry = state.sampled.entry(series.labels.clone()).or_insert((reference, ts));
                 *entry = (reference, entry.1.max(ts));
             }
-            (Err(e), _) => metrics.reject_append(e),
+            (Err(e), _) => metrics.reject_series(e),
             (Ok(()), None) => {}
         }
     }

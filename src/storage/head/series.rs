@@ -32,7 +32,8 @@ const COLUMNS_REMEMBERED: usize = 8;
 /// The time columns of a shard that were made last, to share them, and memory to work in.
 #[derive(Debug, Default)]
 pub struct TimeColumns {
-    recent: Vec<Arc<TimeColumn>>,
+    /// With their times as they are, which are compared faster than they are encoded.
+    recent: Vec<(Arc<TimeColumn>, Vec<Timestamp>)>,
     next: usize,
     ts: Vec<Timestamp>,
     vs: Vec<f64>,
@@ -42,22 +43,20 @@ pub struct TimeColumns {
 impl TimeColumns {
     /// The column of `self.ts`.
     fn column(&mut self) -> Arc<TimeColumn> {
+        if let Some((known, _)) = self.recent.iter().find(|(_, ts)| *ts == self.ts) {
+            return Arc::clone(known);
+        }
         let ts = &self.ts;
         self.bytes.clear();
         ints::encode(ts, &mut self.bytes);
         let (first, last) = (ts.first().copied().unwrap_or(0), ts.last().copied().unwrap_or(0));
-        let same = |c: &&Arc<TimeColumn>| {
-            c.first == first && c.last == last && c.count as usize == ts.len() && *c.bytes == *self.bytes
-        };
-        if let Some(known) = self.recent.iter().find(same) {
-            return Arc::clone(known);
-        }
         let column =
             Arc::new(TimeColumn { first, last, count: ts.len() as u32, bytes: self.bytes.as_slice().into() });
+        let remembered = (Arc::clone(&column), ts.clone());
         if self.recent.len() < COLUMNS_REMEMBERED {
-            self.recent.push(Arc::clone(&column));
+            self.recent.push(remembered);
         } else {
-            self.recent[self.next] = Arc::clone(&column);
+            self.recent[self.next] = remembered;
             self.next = (self.next + 1) % COLUMNS_REMEMBERED;
         }
         column
@@ -65,7 +64,7 @@ impl TimeColumns {
 
     /// Forgets columns that no chunk uses any more.
     pub fn forget_unused(&mut self) {
-        self.recent.retain(|c| Arc::strong_count(c) > 1);
+        self.recent.retain(|(c, _)| Arc::strong_count(c) > 1);
         self.next = 0;
     }
 }
