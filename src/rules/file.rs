@@ -89,18 +89,15 @@ impl RuleSpec {
 /// Two rules are equal when the files say the same of them.
 impl PartialEq for RuleSpec {
     fn eq(&self, other: &Self) -> bool {
-        fn stated(kind: &RuleKind) -> Option<(i64, i64, &[(String, String)])> {
-            match kind {
-                RuleKind::Recording => None,
-                RuleKind::Alerting { for_ms, keep_firing_for_ms, annotations, .. } => {
-                    Some((*for_ms, *keep_firing_for_ms, annotations))
-                }
-            }
-        }
-        self.name == other.name
-            && self.query == other.query
-            && self.labels == other.labels
-            && stated(&self.kind) == stated(&other.kind)
+        let same_kind = match (&self.kind, &other.kind) {
+            (RuleKind::Recording, RuleKind::Recording) => true,
+            (
+                RuleKind::Alerting { for_ms, keep_firing_for_ms, annotations, .. },
+                RuleKind::Alerting { for_ms: f, keep_firing_for_ms: k, annotations: a, .. },
+            ) => (for_ms, keep_firing_for_ms, annotations) == (f, k, a),
+            _ => false,
+        };
+        self.name == other.name && self.query == other.query && self.labels == other.labels && same_kind
     }
 }
 

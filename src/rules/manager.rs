@@ -111,10 +111,10 @@ impl Manager {
                 old => {
                     let mut group = Group::new(spec, &settings, &inner.options.metrics);
                     let was_running = old.is_some();
-                    if let Some(old) = old.and_then(|o| Some(o.stop())) {
-                        if let Some(old) = old.await {
-                            homeless.extend(group.inherit(old, &settings));
-                        }
+                    if let Some(old) = old
+                        && let Some(old) = old.stop().await
+                    {
+                        homeless.extend(group.inherit(old, &settings));
                     }
                     if let Some(alerts) = saved.remove(&key) {
                         homeless.extend(group.adopt(alerts));
