@@ -28,6 +28,8 @@ const FLAGS: &[(&str, Takes, &str)] = &[
         Takes::Value,
         "there are no live notifications of the server's state",
     ),
+    ("web.page-title", Takes::Value, "the pages are titled StreamGate"),
+    ("web.cors.origin", Takes::Value, "no CORS headers are sent: pages of other sites cannot read answers"),
     ("web.local-assets", Takes::Value, "the pages are inside the binary"),
     ("web.user-assets", Takes::Value, "the pages are inside the binary"),
     ("web.console.templates", Takes::Value, "there are no console templates; dashboards take their place"),

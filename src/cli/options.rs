@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::flags::ServeFlags;
-use crate::model::GoRegex;
 use crate::promql::Features;
 use crate::telemetry::LogFormat;
 
@@ -34,8 +33,6 @@ pub struct ServeOptions {
     pub remote_write_receiver: bool,
     pub max_connections: usize,
     pub read_timeout_ms: i64,
-    pub page_title: String,
-    pub cors_origin: GoRegex,
     pub lookback_ms: i64,
     pub query_timeout_ms: i64,
     pub query_max_samples: u64,
@@ -85,8 +82,6 @@ impl ServeOptions {
         let prefix = flags.web_route_prefix.as_deref().filter(|p| !p.is_empty());
         let prefix = prefix.or(external_url.as_ref().map(url::Url::path)).unwrap_or("/");
         let route_prefix = format!("/{}", prefix.trim_matches('/'));
-        let cors_origin =
-            GoRegex::anchored(&flags.web_cors_origin).map_err(|e| format!("--web.cors.origin: {e}"))?;
         for address in &flags.web_listen_address {
             check_address(address)?;
         }
@@ -118,8 +113,6 @@ impl ServeOptions {
             remote_write_receiver: flags.switches.web_enable_remote_write_receiver,
             max_connections: flags.web_max_connections,
             read_timeout_ms: flags.web_read_timeout,
-            page_title: flags.web_page_title,
-            cors_origin,
             lookback_ms: flags.query_lookback_delta,
             query_timeout_ms: flags.query_timeout,
             query_max_samples: flags.query_max_samples,
