@@ -5,6 +5,7 @@
 //! of a mixture like a node exporter's, two thirds of which is constant.
 //!
 //! `cargo bench --profile fast --bench chunk_codec`
+#![allow(clippy::unwrap_used, reason = "it fails by panicking")]
 
 use divan::counter::ItemsCount;
 use streamgate::storage::codecs::{OpenChunk, floats};

@@ -4,6 +4,7 @@
 //! series with other values (the steady state), `scrape_first` one that makes every series.
 //!
 //! `cargo bench --bench exposition_text`
+#![allow(clippy::unwrap_used, reason = "it fails by panicking")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;

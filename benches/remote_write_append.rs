@@ -5,6 +5,7 @@
 //! `decode_only` the walk over the message without hashing, caching or storing.
 //!
 //! `cargo bench --bench remote_write_append`
+#![allow(clippy::unwrap_used, reason = "it fails by panicking")]
 
 use std::sync::Arc;
 

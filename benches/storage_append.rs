@@ -5,6 +5,7 @@
 //! the CPU time of this process; then divan times a batch.
 //!
 //! `cargo bench --profile fast --bench storage_append`
+#![allow(clippy::unwrap_used, reason = "it fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the machine's clock")]
 
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! Rule files of the world, and promtool's verdict on each: what promtool accepts is accepted, what it refuses is
 //! refused. The collections live outside of the repository, in `$STREAMGATE_SHARED` (by default `../shared`); without
 //! them the test says that it skips.
+#![allow(clippy::unwrap_used, reason = "it fails by panicking")]
 
 use std::path::{Path, PathBuf};
 

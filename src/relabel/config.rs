@@ -149,23 +149,34 @@ fn violation(rule: &Rule, raw: &RelabelConfig, at: Mark) -> Option<(Mark, String
     None
 }
 
+/// A file of rules alone, under the key `rules`.
+#[cfg(test)]
+#[derive(Debug, Default, Deserialize)]
+struct File {
+    rules: Vec<Spanned<RelabelConfig>>,
+}
+
+#[cfg(test)]
+fn load(yaml: &str) -> (Rules, Problems) {
+    let source = Source::new("f.yml", yaml);
+    let file: File = source.parse().unwrap();
+    let mut problems = Problems::default();
+    let rules = resolve(&file.rules, &source, &mut problems);
+    (rules, problems)
+}
+
+/// The rules under the key `rules`, which must be right.
+#[cfg(test)]
+pub(crate) fn from_yaml(yaml: &str) -> Rules {
+    let (rules, problems) = load(yaml);
+    assert!(problems.is_empty(), "{problems}");
+    rules
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Labels, LabelsBuilder};
-
-    #[derive(Debug, Default, Deserialize)]
-    struct File {
-        rules: Vec<Spanned<RelabelConfig>>,
-    }
-
-    fn load(yaml: &str) -> (Rules, Problems) {
-        let source = Source::new("f.yml", yaml);
-        let file: File = source.parse().unwrap();
-        let mut problems = Problems::default();
-        let rules = resolve(&file.rules, &source, &mut problems);
-        (rules, problems)
-    }
 
     /// What `rule` (YAML in one line) makes of `labels`; `None` if it drops them.
     fn check(labels: &[(&str, &str)], rule: &str, expected: Option<&[(&str, &str)]>) {

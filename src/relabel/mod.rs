@@ -9,5 +9,7 @@ mod config;
 mod md5;
 mod rules;
 
+#[cfg(test)]
+pub(crate) use config::from_yaml;
 pub use config::{RelabelConfig, resolve};
 pub use rules::{Action, Rule, Rules};

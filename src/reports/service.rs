@@ -94,10 +94,10 @@ impl Reports {
             let interval = if schedule.interval_ms > 0 { schedule.interval_ms } else { 60_000 };
             let now = self.shared.clock.now_ms();
             self.shared.clock.sleep_until_ms(now - now.rem_euclid(interval) + interval).await;
-            if schedule.interval_ms > 0 {
-                if let Err(error) = self.generate(schedule.period_ms).await {
-                    tracing::warn!(%error, "a scheduled report could not be made");
-                }
+            if schedule.interval_ms > 0
+                && let Err(error) = self.generate(schedule.period_ms).await
+            {
+                tracing::warn!(%error, "a scheduled report could not be made");
             }
         }
     }

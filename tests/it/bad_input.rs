@@ -13,7 +13,8 @@ fn malformed_requests_are_refused_and_harm_nothing() {
         [&b""[..], b"\xff\xff\xff\xff\xff\xff", b"\xfe\xff\xff\xff\x0f", b"plain text that is no snappy"]
     {
         let status = server.send("POST", "/api/v1/write", &snappy, body).status;
-        assert!(status == 400 || (body.is_empty() && status < 300), "{body:?}: {status}");
+        // A length that claims four gigabytes is refused before anything is made for it.
+        assert!(status == 400 || status == 413 || (body.is_empty() && status < 300), "{body:?}: {status}");
     }
     for (query, status) in [
         ("rate(", 400),

@@ -52,6 +52,9 @@ async fn the_course_of_an_indicator_or_a_metric_is_given() {
         json!([{"labels": {"a": "b"}, "points": [
             {"timestamp": "2023-11-14T22:13:05Z", "value": 1.0}, {"timestamp": "2023-11-14T22:13:20Z", "value": 2.0}]}])
     );
+    let data = server.get(&format!("{API}/metrics/history?name=raw&start=1699999990&step=4s")).await.data();
+    assert_eq!(data["from"], "2023-11-14T22:13:12Z", "the last step is the newest");
+    assert_eq!(data["series"][0]["points"][2]["value"], 2.0);
     for (query, status, kind, text) in [
         ("", 400, "bad_data", "name"),
         ("?name=unknown", 404, "not_found", "no indicator and no metric"),

@@ -1,7 +1,6 @@
 use super::*;
 use crate::exposition::Format;
 use crate::model::{Labels, MetricType};
-use crate::yaml::{Problems, Source, Spanned};
 use proptest::prelude::*;
 
 const TEXT: Option<&str> = Some("text/plain; version=0.0.4");
@@ -12,16 +11,7 @@ fn options() -> ScrapeOptions {
 }
 
 fn relabel(yaml: &str) -> Arc<crate::relabel::Rules> {
-    #[derive(Default, serde::Deserialize)]
-    struct File {
-        rules: Vec<Spanned<crate::relabel::RelabelConfig>>,
-    }
-    let source = Source::new("f.yml", yaml);
-    let file: File = source.parse().unwrap();
-    let mut problems = Problems::default();
-    let rules = crate::relabel::resolve(&file.rules, &source, &mut problems);
-    assert!(problems.is_empty(), "{problems}");
-    Arc::new(rules)
+    Arc::new(crate::relabel::from_yaml(yaml))
 }
 
 /// Scrapes these bodies 10 s apart; an error is given as its text.
