@@ -12,6 +12,7 @@
 //!
 //! Source: alertmanager, `dispatch/dispatch.go`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -281,7 +282,7 @@ impl Core {
         complete
     }
 
-    /// The message about these alerts, in Alertmanager's order: by job, instance, then all labels.
+    /// The message about these alerts, in Alertmanager's order.
     fn message(
         &self,
         receiver: &str,
@@ -292,13 +293,7 @@ impl Core {
         max_alerts: usize,
     ) -> Vec<u8> {
         let mut entries: Vec<_> = told.iter().filter_map(|fp| Some((*fp, self.alerts.get(fp)?))).collect();
-        entries.sort_by(|(_, a), (_, b)| {
-            let first = |l: &Labels| -> (String, String) {
-                let get = |n| l.get(n).unwrap_or("").to_owned();
-                (get("job"), get("instance"))
-            };
-            first(&a.labels).cmp(&first(&b.labels)).then_with(|| a.labels.cmp(&b.labels))
-        });
+        entries.sort_by(|(_, a), (_, b)| upstream_order(&a.labels, &b.labels));
         let alerts: Vec<MessageAlert> = entries
             .into_iter()
             .map(|(fingerprint, e)| MessageAlert {
@@ -517,9 +512,57 @@ impl Core {
     }
 }
 
+/// The order of alerts in a message: by job, then instance, those without last; then those with fewer labels first;
+/// then by the first label name, in order, that one of them lacks or at which they differ.
+///
+/// Source: alertmanager, `types.AlertSlice.Less`, and prometheus/common, `model.LabelSet.Before`.
+fn upstream_order(a: &Labels, b: &Labels) -> Ordering {
+    for name in ["job", "instance"] {
+        let order = match (a.get(name), b.get(name)) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (a, b) => a.is_none().cmp(&b.is_none()),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    a.len().cmp(&b.len()).then_with(|| {
+        let differs = a.iter().zip(b.iter()).find(|(a, b)| a != b);
+        // The set that lacks the smaller of the two names comes first.
+        differs.map_or(Ordering::Equal, |((a_name, a_value), (b_name, b_value))| {
+            b_name.cmp(a_name).then(a_value.cmp(b_value))
+        })
+    })
+}
+
 /// The first tick of a group at or after `at`; ticks come each `interval` after `last`.
 fn next_tick(last: Timestamp, interval: i64, at: Timestamp) -> Timestamp {
     let since = at.saturating_sub(last).max(1);
     let ticks = (since + interval - 1) / interval;
     last.saturating_add(ticks.saturating_mul(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_of_a_message_come_in_upstreams_order() {
+        let ordered = [
+            &[("alertname", "L"), ("instance", "2"), ("job", "y")][..],
+            &[("alertname", "M"), ("instance", "1"), ("job", "z")],
+            &[("alertname", "K"), ("job", "z")],
+            &[("alertname", "A"), ("instance", "1")],
+            &[("alertname", "N"), ("zone", "b")],
+            &[("alertname", "N"), ("app", "a")],
+            &[("alertname", "N"), ("app", "b")],
+            &[("alertname", "A"), ("app", "x"), ("zone", "a")],
+        ]
+        .map(|pairs| Labels::from_pairs(pairs.iter().copied()));
+        for (i, a) in ordered.iter().enumerate() {
+            for (j, b) in ordered.iter().enumerate() {
+                assert_eq!(upstream_order(a, b), i.cmp(&j), "{a} and {b}");
+            }
+        }
+    }
 }
