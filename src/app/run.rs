@@ -37,6 +37,11 @@ const ALERT_BATCHES: usize = 1_000;
 /// Samples that were pushed are sampled again this often.
 const PUSHED_INTERVAL: Duration = OWN_INTERVAL;
 
+/// One series may be kept for so many bytes of the machine's memory …
+const SERIES_PER_MEMORY: u64 = 2048;
+/// … and so many on any machine.
+const SERIES_MIN: usize = 100_000;
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -94,11 +99,16 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         .map_err(|source| AppError::DataDir { path: data_dir.display().to_string(), source })?;
     let mut registry = new_registry();
     let storage_metrics = StorageMetrics::register(&mut registry);
+    // Senders of ever new series are refused before the machine is out of memory.
+    let memory = machine_memory();
     let storage = blocking("storage", {
         let storage_options = StorageOptions {
             dir: Some(data_dir.clone()),
             retention_ms: options.retention_ms,
             retention_bytes: options.retention_bytes,
+            series_max: usize::try_from(memory / SERIES_PER_MEMORY).unwrap_or(usize::MAX).max(SERIES_MIN),
+            label_bytes_max: memory / 4,
+            head_bytes_max: memory / 4,
             ..StorageOptions::default()
         };
         move || Storage::open_with(storage_options, storage_metrics)
@@ -302,6 +312,25 @@ async fn wait_for_the_end(
             },
         }
     }
+}
+
+/// Bytes of memory that the machine has; a bound of a container is not known here.
+#[cfg(not(target_os = "linux"))]
+fn machine_memory() -> u64 {
+    8 << 30
+}
+
+/// Bytes of memory that the machine has; a bound of a container is not known here.
+#[cfg(target_os = "linux")]
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    // The types differ between platforms.
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "32-bit platforms have smaller types"
+    )]
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
 }
 
 async fn listen(addresses: &[String]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), AppError> {
