@@ -2,7 +2,8 @@
 //!
 //! A policy holds for an alert by way of a route that it takes. Each step counts from when the alert began to fire;
 //! when it is due, its receiver is told in the group of that route, beside the route's own receiver: of every alert of
-//! the group that it was called in for, and later that they have resolved.
+//! the group that it was called in for, and later that they have resolved. A step may name the route's own receiver: then
+//! that is told of its group once more.
 
 use super::HistoryEventKind;
 use super::config::{EscalationPolicy, EscalationStep, Until};
@@ -64,12 +65,15 @@ impl Core {
                 receiver: step.receiver.clone(),
                 group_key: group.key.as_ref().to_owned(),
             };
-            let receiver = taken.receiver.clone();
+            let (receiver, group_key) = (taken.receiver.clone(), taken.group_key.clone());
             self.edit(fp, |entry| entry.steps.push(taken));
             self.record(fp, HistoryEventKind::Escalated, None, None, Some(&receiver), now);
             self.metrics.escalations.inc();
             if let Some(group) = self.groups.get_mut(&id) {
                 group.escalated.insert(receiver.clone());
+            }
+            if !self.is_own_receiver(id, &receiver) {
+                self.adopt_orphans(&group_key, &receiver);
             }
             self.steps_due.insert((id, receiver));
         }
@@ -79,7 +83,11 @@ impl Core {
     /// Tells those who have just been called in; alerts of one group that were due together go in one message.
     pub(super) fn notify_escalated(&mut self, now: Timestamp) {
         for (id, receiver) in std::mem::take(&mut self.steps_due) {
-            self.tell_escalated(id, &receiver, true, now);
+            if self.is_own_receiver(id, &receiver) {
+                self.tell_own_again(id, now);
+            } else {
+                self.tell_escalated(id, &receiver, true, now);
+            }
             // For its reminder, and for another attempt if the outbox was full.
             self.touch_group(id, now);
         }

@@ -12,6 +12,7 @@
 //!
 //! Source: alertmanager, `dispatch/dispatch.go`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -170,18 +171,14 @@ impl Core {
             group.members.iter().copied().partition(active);
         let route = self.route(group);
         let (receiver, repeat_ms) = (route.receiver.clone(), route.repeat_interval_ms);
-        let escalated: Vec<String> = group.escalated.iter().cloned().collect();
+        let escalated: Vec<String> = group.escalated.iter().filter(|r| **r != receiver).cloned().collect();
 
-        let address = Address {
-            group: id,
-            receiver: &receiver,
-            escalation: false,
-            repeat_ms: Some(repeat_ms),
-            force: false,
-        };
+        // A step that was taken a moment ago is told here, once.
+        let force = self.steps_due.remove(&(id, receiver.clone()));
+        let address =
+            Address { group: id, receiver: &receiver, escalation: false, repeat_ms: Some(repeat_ms), force };
         let mut complete = self.tell(&address, &Snapshot { firing: &firing, resolved: &resolved }, now);
         for receiver in &escalated {
-            // A step that was taken a moment ago is told here, once.
             let force = self.steps_due.remove(&(id, receiver.clone()));
             complete &= self.tell_escalated(id, receiver, force, now);
         }
@@ -191,7 +188,25 @@ impl Core {
         complete
     }
 
-    /// Tells a receiver that escalation has called in.
+    /// Tells the route's own receiver, as a step of escalation asks for. It goes on in its own role: nobody hears of
+    /// the same group twice.
+    pub(super) fn tell_own_again(&mut self, id: u64, now: Timestamp) -> bool {
+        let Some(group) = self.groups.get(&id) else { return true };
+        let active = |fp: &u64| self.alerts.get(fp).is_some_and(|e| e.is_active());
+        let (firing, resolved): (BTreeSet<u64>, BTreeSet<u64>) =
+            group.members.iter().copied().partition(active);
+        let route = self.route(group);
+        let (receiver, repeat_ms) = (route.receiver.clone(), Some(route.repeat_interval_ms));
+        let address = Address { group: id, receiver: &receiver, escalation: false, repeat_ms, force: true };
+        self.tell(&address, &Snapshot { firing: &firing, resolved: &resolved }, now)
+    }
+
+    /// Whether this is the group's own receiver, told without any escalation.
+    pub(super) fn is_own_receiver(&self, id: u64, receiver: &str) -> bool {
+        self.groups.get(&id).is_some_and(|group| self.route(group).receiver == receiver)
+    }
+
+    /// Tells a receiver that escalation has called in, other than the route's own.
     pub(super) fn tell_escalated(&mut self, id: u64, receiver: &str, force: bool, now: Timestamp) -> bool {
         let Some(group) = self.groups.get(&id) else { return true };
         let count = self.config.receivers.get(receiver).map_or(0, |r| r.integrations.len());
@@ -281,7 +296,7 @@ impl Core {
         complete
     }
 
-    /// The message about these alerts, in Alertmanager's order: by job, instance, then all labels.
+    /// The message about these alerts, in Alertmanager's order.
     fn message(
         &self,
         receiver: &str,
@@ -292,13 +307,7 @@ impl Core {
         max_alerts: usize,
     ) -> Vec<u8> {
         let mut entries: Vec<_> = told.iter().filter_map(|fp| Some((*fp, self.alerts.get(fp)?))).collect();
-        entries.sort_by(|(_, a), (_, b)| {
-            let first = |l: &Labels| -> (String, String) {
-                let get = |n| l.get(n).unwrap_or("").to_owned();
-                (get("job"), get("instance"))
-            };
-            first(&a.labels).cmp(&first(&b.labels)).then_with(|| a.labels.cmp(&b.labels))
-        });
+        entries.sort_by(|(_, a), (_, b)| upstream_order(&a.labels, &b.labels));
         let alerts: Vec<MessageAlert> = entries
             .into_iter()
             .map(|(fingerprint, e)| MessageAlert {
@@ -433,6 +442,7 @@ impl Core {
         for (id, group) in &self.groups {
             by_key.entry(Arc::clone(&group.key)).or_default().push(*id);
         }
+        self.change_roles(&by_key);
         for (log_key, entry) in &self.log {
             let ids = by_key.get(entry.group_key.as_str()).map(Vec::as_slice).unwrap_or_default();
             let mut found = false;
@@ -471,6 +481,50 @@ impl Core {
         for fp in ended {
             self.tell_orphans(fp, now);
         }
+    }
+
+    /// Whom escalation had called in and who is now the route's own receiver, or the other way round, keeps what it
+    /// was told, in its new role: it is neither told again, nor twice of the end.
+    fn change_roles(&mut self, by_key: &std::collections::HashMap<Arc<str>, Vec<u64>>) {
+        let mut changes: Vec<(String, String)> = Vec::new();
+        for (log_key, entry) in &self.log {
+            let Some(ids) = by_key.get(entry.group_key.as_str()) else { continue };
+            let own = ids.iter().any(|id| self.is_own_receiver(*id, &entry.receiver));
+            let called_in = || {
+                let steps = entry.firing.iter().filter_map(|fp| self.alerts.get(fp)).flat_map(|e| &e.steps);
+                steps.into_iter().any(|s| s.receiver == entry.receiver && s.group_key == entry.group_key)
+            };
+            if own == entry.escalation && (own || called_in()) {
+                let key =
+                    LogEntry::key(&entry.group_key, &entry.receiver, entry.integration, !entry.escalation);
+                changes.push((log_key.clone(), key));
+            }
+        }
+        for (from, to) in changes {
+            self.change_role(&from, to);
+        }
+    }
+
+    /// A receiver that was the route's own before the configuration changed is called in by escalation.
+    pub(super) fn adopt_orphans(&mut self, group_key: &str, receiver: &str) {
+        let count = self.config.receivers.get(receiver).map_or(0, |r| r.integrations.len());
+        for i in 0..count {
+            let from = LogEntry::key(group_key, receiver, i, false);
+            if self.orphans.remove(&from) {
+                self.change_role(&from, LogEntry::key(group_key, receiver, i, true));
+            }
+        }
+    }
+
+    fn change_role(&mut self, from: &str, to: String) {
+        let Some(mut entry) = self.log.remove(from) else { return };
+        entry.escalation = !entry.escalation;
+        if let Some(other) = self.log.get(&to) {
+            entry.firing.extend(&other.firing);
+            entry.at = entry.at.max(other.at);
+        }
+        self.log.insert(to.clone(), entry);
+        self.dirty_log.extend([from.to_owned(), to]);
     }
 
     /// Tells receivers that no group looks after any more that an alert has resolved, of which they were told that it
@@ -517,9 +571,57 @@ impl Core {
     }
 }
 
+/// The order of alerts in a message: by job, then instance, those without last; then those with fewer labels first;
+/// then by the first label name, in order, that one of them lacks or at which they differ.
+///
+/// Source: alertmanager, `types.AlertSlice.Less`, and prometheus/common, `model.LabelSet.Before`.
+fn upstream_order(a: &Labels, b: &Labels) -> Ordering {
+    for name in ["job", "instance"] {
+        let order = match (a.get(name), b.get(name)) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (a, b) => a.is_none().cmp(&b.is_none()),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+    a.len().cmp(&b.len()).then_with(|| {
+        let differs = a.iter().zip(b.iter()).find(|(a, b)| a != b);
+        // The set that lacks the smaller of the two names comes first.
+        differs.map_or(Ordering::Equal, |((a_name, a_value), (b_name, b_value))| {
+            b_name.cmp(a_name).then(a_value.cmp(b_value))
+        })
+    })
+}
+
 /// The first tick of a group at or after `at`; ticks come each `interval` after `last`.
 fn next_tick(last: Timestamp, interval: i64, at: Timestamp) -> Timestamp {
     let since = at.saturating_sub(last).max(1);
     let ticks = (since + interval - 1) / interval;
     last.saturating_add(ticks.saturating_mul(interval))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_of_a_message_come_in_upstreams_order() {
+        let ordered = [
+            &[("alertname", "L"), ("instance", "2"), ("job", "y")][..],
+            &[("alertname", "M"), ("instance", "1"), ("job", "z")],
+            &[("alertname", "K"), ("job", "z")],
+            &[("alertname", "A"), ("instance", "1")],
+            &[("alertname", "N"), ("zone", "b")],
+            &[("alertname", "N"), ("app", "a")],
+            &[("alertname", "N"), ("app", "b")],
+            &[("alertname", "A"), ("app", "x"), ("zone", "a")],
+        ]
+        .map(|pairs| Labels::from_pairs(pairs.iter().copied()));
+        for (i, a) in ordered.iter().enumerate() {
+            for (j, b) in ordered.iter().enumerate() {
+                assert_eq!(upstream_order(a, b), i.cmp(&j), "{a} and {b}");
+            }
+        }
+    }
 }

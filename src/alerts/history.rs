@@ -75,6 +75,11 @@ pub(super) fn shorten(store: &dyn Store, rows_max: usize) -> Result<(), StateErr
     Ok(())
 }
 
+/// Whether the text is the cursor of a page.
+pub(super) fn is_cursor(text: &str) -> bool {
+    parse_cursor(text).is_some()
+}
+
 fn parse_cursor(cursor: &str) -> Option<(i64, String)> {
     let (ts, key) = cursor.split_once(':')?;
     Some((ts.parse().ok()?, key.to_owned()))

@@ -102,6 +102,14 @@ pub struct HistoryQuery {
     pub limit: usize,
 }
 
+impl HistoryQuery {
+    /// Whether a client's text is a cursor that a page gave.
+    #[must_use]
+    pub fn is_cursor(text: &str) -> bool {
+        super::history::is_cursor(text)
+    }
+}
+
 /// Events, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HistoryPage {

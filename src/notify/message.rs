@@ -77,19 +77,21 @@ struct WireAlert<'a> {
 
 impl Message<'_> {
     /// The JSON body. Of more than `alerts_max` alerts (0 means all) only the first are written, and the message
-    /// says how many are left out; status and common labels are those of all.
+    /// says how many are left out. The status is that of all; what the alerts have in common is said of those that
+    /// are written, as upstream does: of one alert, all its labels and annotations.
     #[must_use]
     pub fn to_json(&self, alerts_max: usize) -> Vec<u8> {
         let shown = if alerts_max == 0 { self.alerts.len() } else { self.alerts.len().min(alerts_max) };
+        let written = &self.alerts[..shown];
         let firing = self.alerts.iter().any(|a| a.status == Status::Firing);
         let wire = WireMessage {
             receiver: self.receiver,
             status: if firing { Status::Firing } else { Status::Resolved },
-            alerts: self.alerts[..shown].iter().map(WireAlert::from).collect(),
+            alerts: written.iter().map(WireAlert::from).collect(),
             reason: self.reason,
             group_labels: self.group_labels,
-            common_labels: common(self.alerts.iter().map(|a| &a.labels)),
-            common_annotations: common(self.alerts.iter().map(|a| &a.annotations)),
+            common_labels: common(written.iter().map(|a| &a.labels)),
+            common_annotations: common(written.iter().map(|a| &a.annotations)),
             external_url: self.external_url,
             version: VERSION,
             group_key: self.group_key,
@@ -194,14 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn status_and_common_labels_are_those_of_all_alerts() {
-        let both = message(&[alert(Status::Resolved, "a"), alert(Status::Firing, "b")], 1);
-        assert_eq!(both["status"], "firing");
-        assert_eq!(both["alerts"].as_array().unwrap().len(), 1);
-        assert_eq!(both["alerts"][0]["endsAt"], "2023-11-14T22:14:20Z");
-        assert_eq!(both["truncatedAlerts"], 1);
+    fn the_status_is_that_of_all_alerts_and_what_is_common_that_of_those_written() {
+        let alerts = [alert(Status::Resolved, "a"), alert(Status::Firing, "b")];
+        let both = message(&alerts, 0);
         assert_eq!(both["commonLabels"], serde_json::json!({"alertname": "Down"}));
         assert_eq!(both["commonAnnotations"], serde_json::json!({}));
+        let one = message(&alerts, 1);
+        assert_eq!(one["status"], "firing");
+        assert_eq!(one["alerts"].as_array().unwrap().len(), 1);
+        assert_eq!(one["alerts"][0]["endsAt"], "2023-11-14T22:14:20Z");
+        assert_eq!(one["truncatedAlerts"], 1);
+        assert_eq!(one["commonLabels"], serde_json::json!({"alertname": "Down", "instance": "a"}));
+        assert_eq!(one["commonAnnotations"], serde_json::json!({"summary": "a"}));
         assert_eq!(message(&[alert(Status::Resolved, "a")], 0)["status"], "resolved");
     }
 }

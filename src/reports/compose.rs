@@ -128,8 +128,11 @@ fn advise_on_indicator(
     };
     if let Some(threshold) = crossed {
         let text = format!(
-            "{cause} is at {:.4}{unit} (threshold {threshold}; between {:.4} and {:.4} in this period): act on it now.",
-            row.current, row.min, row.max
+            "{cause} is at {}{unit} (threshold {threshold}; between {} and {} in this period): {}.",
+            rounded(row.current),
+            rounded(row.min),
+            rounded(row.max),
+            if row.status == IndicatorStatus::Critical { "act on it now" } else { "look into it" },
         );
         return Some(Recommendation { severity: row.status, text, cause, value: row.current });
     }
@@ -141,12 +144,18 @@ fn advise_on_indicator(
         return None;
     }
     let text = format!(
-        "{cause} is at {:.4}{unit} and moves by {:.4}{unit} an hour: it passes {threshold} in about {}. Plan for it.",
-        row.current,
-        trend.slope_per_second * 3600.0,
+        "{cause} is at {}{unit} and moves by {}{unit} an hour: it passes {threshold} in about {}. Plan for it.",
+        rounded(row.current),
+        rounded(trend.slope_per_second * 3600.0),
         format_duration_ms((seconds / 60.0).ceil() as i64 * 60_000)
     );
     Some(Recommendation { severity: IndicatorStatus::Warning, text, cause, value: trend.slope_per_second })
+}
+
+/// A number as a text says it: with four digits behind the point at most, and no zeros at its end.
+fn rounded(value: f64) -> String {
+    let text = format!("{value:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Each firing within the period, and what fired before it and still does; by time.
@@ -239,16 +248,27 @@ fn advise_on_unacknowledged(measured: &Measured<'_>) -> Vec<Recommendation> {
     measured.alerts.iter().filter(waiting).map(advise).collect()
 }
 
+/// A period as the API names it: `1h`, `24h`, `7d`.
+fn period_name(ms: i64) -> String {
+    const DAY_MS: i64 = 86_400_000;
+    match ms / DAY_MS {
+        1 if ms == DAY_MS => "24h".to_owned(),
+        days if days > 0 && ms % DAY_MS == 0 => format!("{days}d"),
+        _ => format_duration_ms(ms),
+    }
+}
+
 fn summary(indicators: &[ReportIndicator], alerts: &[ReportAlert], measured: &Measured<'_>) -> String {
     let count = |status| indicators.iter().filter(|i| i.status == status).count();
     let firing = alerts.iter().filter(|a| a.resolved_at.is_none()).count();
+    let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut text = format!(
-        "Last {}: {} indicators, {} critical, {} warning; {} alerts, {firing} of them not resolved",
-        format_duration_ms(measured.period_ms),
-        indicators.len(),
+        "Last {}: {}, {} critical, {} warning; {}, {firing} not resolved",
+        period_name(measured.period_ms),
+        several(indicators.len(), "indicator"),
         count(IndicatorStatus::Critical),
         count(IndicatorStatus::Warning),
-        alerts.len(),
+        several(alerts.len(), "alert"),
     );
     match measured.targets_down.len() {
         0 => {}
@@ -345,6 +365,21 @@ mod tests {
 
         let down = report(Vec::new(), Vec::new(), vec![Labels::from_pairs([("job", "app")])]);
         assert_eq!(down.recommendations[0].cause, "up{job=\"app\"}");
+    }
+
+    #[test]
+    fn a_summary_names_the_period_as_it_was_asked_for() {
+        let day = 24 * HOUR;
+        for (ms, name) in [(HOUR, "1h"), (day, "24h"), (7 * day, "7d"), (30 * day, "30d"), (90_000, "1m30s")]
+        {
+            assert_eq!(period_name(ms), name);
+        }
+        let i = indicator("> 80", "> 90");
+        let r = report(vec![(&i, vec![series(std::iter::repeat_n(95.0, 60))])], Vec::new(), Vec::new());
+        assert_eq!(r.summary, "Last 1h: 1 indicator, 1 critical, 0 warning; 0 alerts, 0 not resolved.");
+        let text = &r.recommendations[0].text;
+        assert!(text.contains("is at 95 % (threshold > 90; between 95 and 95 "), "{text}");
+        assert_eq!((rounded(0.5), rounded(1e-9), rounded(-20.0)), ("0.5".into(), "0".into(), "-20".into()));
     }
 
     #[test]

@@ -191,8 +191,9 @@ impl Source {
                 if *expected == "string scalar" && self.line(place.line).contains("{{") {
                     hint = Some("a value that begins with `{{` needs quotes".to_owned());
                 }
-                format!("expected a {expected}")
+                format!("expected {}", shape(expected))
             }
+            Error::InvalidScalar { ty, .. } => format!("expected {}", shape(ty)),
             Error::Budget { breach, .. } => format!("is too large or too deeply nested: {breach:?}"),
             other => plain_text(other),
         };
@@ -201,6 +202,20 @@ impl Source {
 
     fn line(&self, number: usize) -> &str {
         self.text.lines().nth(number.saturating_sub(1)).unwrap_or("")
+    }
+}
+
+/// What the file should hold, in words for whoever writes it, from the parser's name for it.
+fn shape(expected: &str) -> String {
+    match expected {
+        "sequence start" => "a list".to_owned(),
+        "mapping start" => "a mapping".to_owned(),
+        "string scalar" => "a string".to_owned(),
+        "boolean" | "bool" => "true or false".to_owned(),
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" => "a whole number, not negative".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" | "float" | "floating point" => "a number".to_owned(),
+        other => format!("a {other}"),
     }
 }
 

@@ -173,3 +173,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn wrong_types_are_told_in_words() {
+    for (text, expected) in [
+        ("on: perhaps\n", "f:1:5: expected true or false"),
+        ("jobs:\n- limit: -1\n", "f:2:10: expected a whole number, not negative"),
+        ("jobs: x\n", "f:1:7: expected a list"),
+        ("jobs:\n- labels: [x]\n", "f:2:11: expected a mapping"),
+        ("jobs:\n- job_name: [x]\n", "f:2:13: expected a string"),
+        ("[]\n", "f:1:1: expected a mapping"),
+    ] {
+        assert_eq!(problems(text).trim_end(), expected, "{text:?}");
+    }
+}

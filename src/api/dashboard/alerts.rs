@@ -176,6 +176,9 @@ pub(in crate::api) async fn history(
         Some(n) => n.min(limits.page_max),
     };
     let cursor = params.get("cursor");
+    if !(cursor.is_empty() || HistoryQuery::is_cursor(cursor)) {
+        return Err(ApiError::parameter("cursor", format_args!("{cursor:?} is no `next` of a page")));
+    }
     let query = HistoryQuery {
         filter: filter(&params)?,
         from: params.time_opt("start")?,

@@ -228,6 +228,7 @@ async fn history_comes_in_pages() {
     let none = server.get(&format!("{API}/alerts/history?severity=info")).await.data();
     assert_eq!(none["events"], json!([]));
     server.get(&format!("{API}/alerts/history?end=x")).await.refused(400, "bad_data", "end");
+    server.get(&format!("{API}/alerts/history?cursor=2")).await.refused(400, "bad_data", "cursor");
 }
 
 #[tokio::test]
