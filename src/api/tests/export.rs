@@ -18,7 +18,8 @@ fn live() -> LiveConfig {
 /// The lines of `/metrics` that are neither our own nor say when a group was pushed.
 async fn foreign(server: &TestServer) -> Vec<String> {
     let text = server.get("/metrics").await.text();
-    text.lines().filter(|l| !l.contains("streamgate_") && !l.contains("push_")).map(str::to_owned).collect()
+    let own = |line: &str| ["streamgate_", "push_", "process_"].iter().any(|p| line.contains(p));
+    text.lines().filter(|l| !own(l)).map(str::to_owned).collect()
 }
 
 #[tokio::test]
@@ -68,6 +69,20 @@ async fn export_selectors_add_and_remove() {
         ..live()
     }));
     assert_eq!(foreign(&server).await, ["# TYPE a untyped", "a{job=\"x\"} 1"]);
+}
+
+#[tokio::test]
+async fn a_scrape_of_oneself_gets_own_families_only() {
+    let server = TestServer::with(Setup { instance: "itself".to_owned(), ..Setup::default() }).await;
+    server.live.send_replace(Arc::new(live()));
+    server.store(&[("__name__", "node_x"), ("job", "node")], &[1.0]);
+    let ask = async |instance: &str| {
+        let get = Request::get("/metrics").header(crate::scrape::INSTANCE_HEADER, instance);
+        server.send(get.body(Body::empty()).unwrap()).await.text()
+    };
+    assert!(ask("another").await.contains("node_x 1\n"));
+    let own = ask("itself").await;
+    assert!(!own.contains("node_x") && own.contains("streamgate_") && own.contains("process_"), "{own}");
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ pub struct Setup {
     pub limits: ApiLimits,
     pub route_prefix: String,
     pub with_lifecycle: bool,
+    pub instance: String,
 }
 
 impl TestServer {
@@ -135,7 +136,12 @@ impl TestServer {
             readiness: readiness.clone(),
             live: live_receiver,
             lifecycle: setup.with_lifecycle.then_some(lifecycle),
-            info: ServerInfo { version: "0.1.0".into(), started_at: NOW - 5_000, ..ServerInfo::default() },
+            info: ServerInfo {
+                version: "0.1.0".into(),
+                started_at: NOW - 5_000,
+                instance: setup.instance,
+                ..ServerInfo::default()
+            },
             queries: setup.limits.query_pool(),
             transfers: setup.limits.transfer_pool(),
             limits: setup.limits,
