@@ -56,15 +56,16 @@ pub fn fit_line(ts: &[Timestamp], vs: &[f64]) -> Option<LinearFit> {
         yy += dy * dy;
     }
     let slope = xy / xx;
+    let end_value = mean_y - slope * mean_x;
+    let r_squared = if yy == 0.0 { 1.0 } else { slope * (xy / yy) };
     // Values near the ends of f64 overflow when squared: no line is better than a wrong one.
-    if !(slope.is_finite() && yy.is_finite()) {
+    if !(slope.is_finite() && end_value.is_finite() && r_squared.is_finite()) {
         return None;
     }
-    let r_squared = if yy == 0.0 { 1.0 } else { (xy * xy / (xx * yy)).clamp(0.0, 1.0) };
     Some(LinearFit {
         slope_per_second: slope,
-        end_value: mean_y - slope * mean_x,
-        r_squared,
+        end_value,
+        r_squared: r_squared.clamp(0.0, 1.0),
         window_seconds: (last - first) as f64 / 1000.0,
         samples,
     })

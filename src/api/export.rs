@@ -11,8 +11,10 @@ use super::error::{ApiError, TextError};
 use super::state::{ApiState, LiveConfig};
 use super::{body, json};
 use crate::exposition::{FamilySet, Format, SeriesValue, Writer, encode_registry, family_name};
+use crate::host::process_metrics;
 use crate::model::{Labels, METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker};
 use crate::rules::RuleViewKind;
+use crate::scrape::INSTANCE_HEADER;
 use crate::storage::{Reader, Samples, SeriesSnapshot};
 
 pub(super) async fn metrics(
@@ -20,8 +22,10 @@ pub(super) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, TextError> {
     let format = negotiated(&headers);
+    let asks_itself =
+        headers.get(INSTANCE_HEADER).is_some_and(|v| v.as_bytes() == state.info.instance.as_bytes());
     let pool = state.transfers.clone();
-    let text = pool.run(move |_| export(&state, format)).await?;
+    let text = pool.run(move |_| export(&state, format, asks_itself)).await?;
     Ok(exposition(format, text))
 }
 
@@ -30,13 +34,19 @@ pub(super) fn exposition(format: Format, text: String) -> Response {
     ([(header::CONTENT_TYPE, format.content_type())], json::in_pieces(text.into_bytes())).into_response()
 }
 
-/// The whole page. Blocks.
-fn export(state: &ApiState, format: Format) -> Result<String, ApiError> {
+/// The whole page, or only our own families where the server scrapes itself. Blocks.
+fn export(state: &ApiState, format: Format, own_only: bool) -> Result<String, ApiError> {
     // Read back in the text form, whose family names are those of the samples: so they meet the stored families.
     let own = encode_registry(&state.registry, Format::TextUtf8)
         .map_err(|e| ApiError::internal("writing our own metrics", e))?;
+    let own = own + &process_metrics();
     let set = FamilySet::parse(Format::TextUtf8, own.as_bytes())
         .map_err(|e| ApiError::internal("reading our own metrics", e))?;
+    if own_only {
+        let mut writer = Writer::new(format);
+        writer.families(&set);
+        return Ok(writer.finish());
+    }
     let now = state.clock.now_ms();
     let live = Arc::clone(&state.live.borrow());
     let reader = state.storage.reader();

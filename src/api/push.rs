@@ -67,8 +67,9 @@ pub(super) async fn group(
         pool.run(move |_| Ok(state.pushed.delete(&group, state.clock.now_ms())?)).await?;
         return Ok(StatusCode::ACCEPTED.into_response());
     }
-    let bytes = body::read(&headers, body, state.limits.push_bytes_max, &state).await?;
     let content_type = body::text(&headers, header::CONTENT_TYPE).to_owned();
+    check_push_type(&content_type)?;
+    let bytes = body::read(&headers, body, state.limits.push_bytes_max, &state).await?;
     let replace_all = method == Method::PUT;
     let work = move |_| {
         let content_type = (!content_type.is_empty()).then_some(content_type.as_str());
@@ -78,9 +79,28 @@ pub(super) async fn group(
     Ok(StatusCode::OK.into_response())
 }
 
+/// Clients may push anything as text, but protobuf, which some send unless told otherwise, is none.
+fn check_push_type(content_type: &str) -> Result<(), ApiError> {
+    if body::media_type(content_type).eq_ignore_ascii_case("application/vnd.google.protobuf") {
+        let message = "protobuf is not read here; push the text format (text/plain; version=0.0.4)";
+        return Err(ApiError::new(ErrorKind::UnsupportedMediaType, message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protobuf_is_not_pushed() {
+        for fine in ["", "text/plain; version=0.0.4", "application/x-www-form-urlencoded"] {
+            assert_eq!(check_push_type(fine), Ok(()), "{fine}");
+        }
+        let delimited =
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+        assert_eq!(check_push_type(delimited).unwrap_err().kind, ErrorKind::UnsupportedMediaType);
+    }
 
     #[test]
     fn only_remote_write_1_is_taken() {

@@ -94,6 +94,8 @@ pub struct ServerInfo {
     pub working_directory: String,
     /// `--storage.tsdb.retention.*` as Prometheus prints it: `15d`, or `15d or 1GiB`.
     pub storage_retention: String,
+    /// What the scrapes of this process carry.
+    pub instance: String,
     /// Flags by name, with their values.
     pub flags: std::collections::BTreeMap<String, String>,
 }

@@ -32,10 +32,13 @@ use crate::storage::{Storage, StorageError, StorageMetrics, StorageOptions};
 use crate::telemetry::new_registry;
 use crate::yaml::Problems;
 
-/// Batches of alerts that wait for the pipeline; a rule group waits when it is full.
-const ALERT_BATCHES: usize = 1_000;
 /// Samples that were pushed are sampled again this often.
 const PUSHED_INTERVAL: Duration = OWN_INTERVAL;
+
+/// One series may be kept for so many bytes of the machine's memory …
+const SERIES_PER_MEMORY: u64 = 2048;
+/// … and so many on any machine.
+const SERIES_MIN: usize = 100_000;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +88,8 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     let (listeners, bound) = listen(&options.listen).await?;
     let external_url = options.external_url(bound[0]);
     let instance = bound[0].to_string();
+    // Two processes may share an address one after the other, or a process number, but not both and a start.
+    let instance_id = format!("{instance}-{}-{started_at}", std::process::id());
     if let Some(warning) = exposure_warning(&bound) {
         tracing::warn!("{warning}");
     }
@@ -94,18 +99,27 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         .map_err(|source| AppError::DataDir { path: data_dir.display().to_string(), source })?;
     let mut registry = new_registry();
     let storage_metrics = StorageMetrics::register(&mut registry);
+    // Senders of ever new series are refused before the machine is out of memory.
+    let memory = machine_memory();
     let storage = blocking("storage", {
         let storage_options = StorageOptions {
             dir: Some(data_dir.clone()),
             retention_ms: options.retention_ms,
             retention_bytes: options.retention_bytes,
+            series_max: usize::try_from(memory / SERIES_PER_MEMORY).unwrap_or(usize::MAX).max(SERIES_MIN),
+            label_bytes_max: memory / 4,
+            head_bytes_max: memory / 4,
             ..StorageOptions::default()
         };
         move || Storage::open_with(storage_options, storage_metrics)
     })
     .await??;
-    let store: Arc<dyn Store> =
-        Arc::new(blocking("state", move || SqliteStore::open(&data_dir.join("state.db"))).await??);
+    let (store, set_aside) =
+        blocking("state", move || SqliteStore::open_or_set_aside(&data_dir.join("state.db"))).await??;
+    if let Some(aside) = set_aside {
+        tracing::error!(to = %aside.to.display(), reason = aside.reason, "the alert state was damaged: it is set aside, and a new one begun");
+    }
+    let store: Arc<dyn Store> = Arc::new(store);
 
     let engine = Engine::new(
         EngineOptions {
@@ -132,7 +146,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     .map_err(|e| AppError::Part { what: "pushed groups", reason: e.to_string() })?;
 
     let clients = ClientPool::new();
-    let (alert_sender, alert_inbox) = mpsc::channel(ALERT_BATCHES);
+    let (alert_sender, alert_inbox) = mpsc::channel(options.notification_queue_capacity);
     let alerts = Pipeline::start(
         PipelineOptions {
             config: Arc::clone(&loaded.alerting),
@@ -147,8 +161,13 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         alert_inbox,
     )
     .await?;
-    let scrapes =
-        ScrapeManager::new(ingest.clone(), clock.clone(), clients, ScrapeMetrics::register(&mut registry));
+    let scrapes = ScrapeManager::new(
+        ingest.clone(),
+        clock.clone(),
+        clients,
+        ScrapeMetrics::register(&mut registry),
+        instance_id.clone(),
+    );
     let rules = Manager::new(ManagerOptions {
         engine: engine.clone(),
         storage: storage.clone(),
@@ -247,7 +266,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         readiness: readiness.clone(),
         live,
         lifecycle: options.enable_lifecycle.then(|| lifecycle_sender.clone()),
-        info: info(&options, started_at),
+        info: ServerInfo { instance: instance_id, ..info(&options, started_at) },
         queries: limits.query_pool(),
         transfers: limits.transfer_pool(),
         limits,
@@ -302,6 +321,25 @@ async fn wait_for_the_end(
             },
         }
     }
+}
+
+/// Bytes of memory that the machine has; a bound of a container is not known here.
+#[cfg(not(target_os = "linux"))]
+fn machine_memory() -> u64 {
+    8 << 30
+}
+
+/// Bytes of memory that the machine has; a bound of a container is not known here.
+#[cfg(target_os = "linux")]
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    // The types differ between platforms.
+    #[allow(
+        clippy::useless_conversion,
+        clippy::unnecessary_cast,
+        reason = "32-bit platforms have smaller types"
+    )]
+    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
 }
 
 async fn listen(addresses: &[String]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), AppError> {

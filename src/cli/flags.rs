@@ -87,10 +87,6 @@ macro_rules! switch {
 switch! {
     /// Reload by POST /-/reload and stop by POST /-/quit.
     "web.enable-lifecycle" web_enable_lifecycle = "false",
-    /// Serve the endpoints that change or copy stored data.
-    "web.enable-admin-api" web_enable_admin_api = "false",
-    /// Accept remote write at /api/v1/write. On unless switched off.
-    "web.enable-remote-write-receiver" web_enable_remote_write_receiver = "true",
 }
 
 #[derive(Clone, Debug, Args)]
@@ -124,12 +120,6 @@ pub(super) struct ServeFlags {
     /// How long a request may take to arrive, and a connection be idle.
     #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Web")]
     pub web_read_timeout: i64,
-    /// Title of the pages.
-    #[arg(long = "web.page-title", value_name = "TEXT", default_value = "StreamGate", help_heading = "Web")]
-    pub web_page_title: String,
-    /// Origins that a browser may call from, as an anchored regular expression.
-    #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*", help_heading = "Web")]
-    pub web_cors_origin: String,
     /// File with TLS and authentication settings: not supported yet.
     #[arg(long = "web.config.file", value_name = "FILE", hide = true)]
     pub web_config_file: Option<String>,

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::flags::ServeFlags;
-use crate::model::GoRegex;
 use crate::promql::Features;
 use crate::telemetry::LogFormat;
 
@@ -30,12 +29,8 @@ pub struct ServeOptions {
     /// Begins with `/`; ends with one only if it is nothing else.
     pub route_prefix: String,
     pub enable_lifecycle: bool,
-    pub enable_admin_api: bool,
-    pub remote_write_receiver: bool,
     pub max_connections: usize,
     pub read_timeout_ms: i64,
-    pub page_title: String,
-    pub cors_origin: GoRegex,
     pub lookback_ms: i64,
     pub query_timeout_ms: i64,
     pub query_max_samples: u64,
@@ -46,8 +41,6 @@ pub struct ServeOptions {
     pub rules_max_concurrent: usize,
     pub notification_queue_capacity: usize,
     pub features: Features,
-    /// `scrape_timeout_seconds`, `scrape_sample_limit` and `scrape_body_size_bytes` of each target.
-    pub extra_scrape_metrics: bool,
     pub log_level: String,
     pub log_format: LogFormat,
     /// What to tell the operator once logging runs.
@@ -85,8 +78,6 @@ impl ServeOptions {
         let prefix = flags.web_route_prefix.as_deref().filter(|p| !p.is_empty());
         let prefix = prefix.or(external_url.as_ref().map(url::Url::path)).unwrap_or("/");
         let route_prefix = format!("/{}", prefix.trim_matches('/'));
-        let cors_origin =
-            GoRegex::anchored(&flags.web_cors_origin).map_err(|e| format!("--web.cors.origin: {e}"))?;
         for address in &flags.web_listen_address {
             check_address(address)?;
         }
@@ -114,12 +105,8 @@ impl ServeOptions {
             external_url,
             route_prefix,
             enable_lifecycle: flags.switches.web_enable_lifecycle,
-            enable_admin_api: flags.switches.web_enable_admin_api,
-            remote_write_receiver: flags.switches.web_enable_remote_write_receiver,
             max_connections: flags.web_max_connections,
             read_timeout_ms: flags.web_read_timeout,
-            page_title: flags.web_page_title,
-            cors_origin,
             lookback_ms: flags.query_lookback_delta,
             query_timeout_ms: flags.query_timeout,
             query_max_samples: flags.query_max_samples,
@@ -130,7 +117,6 @@ impl ServeOptions {
             rules_max_concurrent: flags.rules_max_concurrent_evals,
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
             features,
-            extra_scrape_metrics: flags.enable_feature.iter().any(|f| f == "extra-scrape-metrics"),
             log_level: flags.log_level,
             log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
             warnings,
@@ -157,6 +143,7 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("delayed-compaction", "blocks are not compacted"),
     ("auto-reload-config", "reload by SIGHUP or POST /-/reload"),
     ("exemplar-storage", "exemplars are not stored"),
+    ("extra-scrape-metrics", "these series are not written"),
     ("native-histograms", "native histograms are not scraped"),
     ("created-timestamp-zero-ingestion", "created timestamps are not stored"),
     ("otlp-write-receiver", "OTLP is not received"),
@@ -178,7 +165,6 @@ const PROMQL_FEATURES: &[&str] = &[
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
-    "extra-scrape-metrics",
 ];
 
 /// # Errors
@@ -190,7 +176,6 @@ pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<F
             continue;
         }
         match name {
-            "extra-scrape-metrics" => {}
             "agent" => return Err("--enable-feature=agent: there is no agent mode".to_owned()),
             other => warnings.push(match FEATURES_WITHOUT_EFFECT.iter().find(|(n, _)| *n == other) {
                 Some((_, why)) => format!("--enable-feature={other} changes nothing: {why}"),

@@ -202,7 +202,6 @@ mod tests {
             (&["--enable-feature=agent"], "agent"),
             (&["--query.max-concurrency=0"], "at least 1"),
             (&["--log.level=loud"], "debug"),
-            (&["--web.cors.origin=("], "--web.cors.origin"),
             (&["chekc"], "check"),
             (&["check", "config"], "FILE"),
         ] {

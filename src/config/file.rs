@@ -19,6 +19,8 @@ use crate::yaml::{Problems, Source, Spanned, Upstream, mark, null_is_default};
 
 /// Files that one pattern of `rule_files` or `scrape_config_files` may stand for.
 const FILES_MAX: usize = 10_000;
+/// Rules are evaluated this often without a file: an alert is raised less than 5 s after its crossing.
+const TICK_WITHOUT_FILE_MS: i64 = 3_000;
 
 /// Keys of the file that exist upstream and not here.
 const UPSTREAM_KEYS: Upstream = Upstream {
@@ -89,7 +91,8 @@ impl Config {
         let source = Source::new("no file", "");
         let mut problems = Problems::default();
         let options = LoadOptions { features: Features::default(), rule_files: true };
-        raw.resolve(&source, Path::new("."), options, &mut problems)
+        let config = raw.resolve(&source, Path::new("."), options, &mut problems);
+        Config { evaluation_interval_ms: TICK_WITHOUT_FILE_MS, ..config }
     }
 
     /// Reads and checks a file and those that it names.

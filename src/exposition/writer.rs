@@ -6,7 +6,7 @@ use super::family::{Family, FamilySet, in_writing_order};
 use super::number::{format_float, format_openmetrics_float};
 use super::registry::registry_families;
 use super::{Format, SeriesValue};
-use crate::model::{METRIC_NAME, MetricType, is_legacy_label_name, is_legacy_metric_name};
+use crate::model::{LabelsBuilder, METRIC_NAME, MetricType, is_legacy_label_name, is_legacy_metric_name};
 use crate::telemetry::Registry;
 
 /// Collects a body. Families must come once each; their series are written once each, in an order that OpenMetrics
@@ -43,9 +43,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes all of `families`.
+    /// Writes all of `families`. Where the format has no quotes, names that differ only in what becomes an underscore
+    /// become one: the series of such families stand under one TYPE line, and of two that become equal one is written.
     pub fn families(&mut self, families: &FamilySet) {
-        for (name, family) in families.iter() {
+        let underscored = (!self.format.has_quoted_names()).then(|| underscored(families)).flatten();
+        for (name, family) in underscored.as_ref().unwrap_or(families).iter() {
             self.family(name, family);
         }
     }
@@ -250,6 +252,46 @@ fn push_underscored(out: &mut String, name: &str, colons: bool) {
     }
 }
 
+/// The families with every name as text 0.0.4 can hold it; `None` if all are so already. Where two names become equal,
+/// the one that needed no change holds.
+fn underscored(families: &FamilySet) -> Option<FamilySet> {
+    let is_plain_label = |name: &str| name == METRIC_NAME || is_legacy_label_name(name);
+    let is_plain = |s: &SeriesValue| {
+        is_legacy_metric_name(s.labels.metric_name()) && s.labels.iter().all(|(n, _)| is_plain_label(n))
+    };
+    let series = || families.iter().flat_map(|(name, f)| f.series.iter().map(move |s| (name, f, s)));
+    if series().all(|(name, _, s)| is_legacy_metric_name(name) && is_plain(s)) {
+        return None;
+    }
+    let name_of = |name: &str, colons: bool| {
+        let mut out = String::with_capacity(name.len());
+        push_underscored(&mut out, name, colons);
+        out
+    };
+    let mut set = FamilySet::new();
+    for (name, family, plain) in series().filter(|(_, _, s)| is_plain(s)) {
+        set.add(&name_of(name, true), &family.metadata, plain.clone());
+    }
+    for (name, family, other) in series().filter(|(_, _, s)| !is_plain(s)) {
+        let mut labels = LabelsBuilder::default();
+        labels.set(METRIC_NAME, &name_of(other.labels.metric_name(), true));
+        for (label, value) in
+            other.labels.iter().filter(|(n, _)| is_legacy_label_name(n) && *n != METRIC_NAME)
+        {
+            labels.set(label, value);
+        }
+        for (label, value) in other.labels.iter().filter(|(n, _)| !is_plain_label(n)) {
+            let label = name_of(label, false);
+            if labels.get(&label).is_empty() {
+                labels.set(&label, value);
+            }
+        }
+        let series = SeriesValue { labels: labels.build(), ..*other };
+        set.add(&name_of(name, true), &family.metadata, series);
+    }
+    Some(set)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,7 +351,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_that_become_equal_stand_once() {
+        let body = "# TYPE \"a b\" gauge\n{\"a b\"} 1\n{\"a b\",x=\"1\"} 2\n{\"a b\",\"l.a\"=\"1\",\"l-a\"=\"2\",l_a=\"3\"} 3\n\
+            # TYPE \"a.b\" counter\n{\"a.b\"} 4\n# HELP a_b Help.\n# TYPE a_b gauge\na_b 5\n";
+        let set = FamilySet::parse(Format::TextUtf8, body.as_bytes()).unwrap();
+        let mut w = Writer::new(Format::Text);
+        w.families(&set);
+        let text = w.finish();
+        assert_eq!(text, "# HELP a_b Help.\n# TYPE a_b gauge\na_b 5\na_b{l_a=\"3\"} 3\na_b{x=\"1\"} 2\n",);
+        FamilySet::parse(Format::Text, text.as_bytes()).unwrap();
+    }
+
     proptest! {
+        /// Whatever the names are, text 0.0.4 is well-formed and names no family twice.
+        #[test]
+        fn text_without_quotes_is_read_too(
+            series in proptest::collection::hash_map(
+                ("[a_.é ]{1,3}", proptest::collection::btree_map("[a_.é ]{1,2}", "[ab]", 0..3)), any::<f64>(), 0..12)
+        ) {
+            let mut set = FamilySet::new();
+            for ((name, labels), value) in &series {
+                set.add(name, &Default::default(), SeriesValue::new(name, &Labels::from_pairs(labels), *value));
+            }
+            let mut w = Writer::new(Format::Text);
+            w.families(&set);
+            let body = w.finish();
+            FamilySet::parse(Format::Text, body.as_bytes()).map_err(|e| TestCaseError::fail(format!("{e}: {body}")))?;
+            let types: Vec<&str> = body.lines().filter(|l| l.starts_with("# TYPE ")).collect();
+            let once: std::collections::HashSet<_> = types.iter().collect();
+            prop_assert_eq!(once.len(), types.len(), "{}", body);
+        }
+
         /// Every format that keeps names gives back the series that were written.
         #[test]
         fn what_is_written_is_read(

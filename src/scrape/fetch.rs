@@ -18,6 +18,7 @@ pub(super) struct Request {
     pub compressed: bool,
     pub timeout_ms: i64,
     /// Bytes of the body, before and after decompression.
+    pub instance: String,
     pub body_bytes_max: usize,
 }
 
@@ -68,6 +69,7 @@ impl Request {
             .client
             .request(Method::GET, self.url.clone())?
             .header(ACCEPT, &self.accept)
+            .header(super::INSTANCE_HEADER, &self.instance)
             .header("X-Prometheus-Scrape-Timeout-Seconds", seconds.to_string());
         request = request.header(ACCEPT_ENCODING, if self.compressed { "gzip" } else { "identity" });
         let mut response = request.send().await.map_err(HttpError::from)?;

@@ -57,9 +57,16 @@ struct Running {
 }
 
 impl ScrapeManager {
+    /// `instance` tells this process from every other.
     #[must_use]
-    pub fn new(ingest: Ingest, clock: Clock, clients: ClientPool, metrics: ScrapeMetrics) -> Self {
-        let shared = Shared { ingest, clock, clients, buffers: Buffers::default(), metrics };
+    pub fn new(
+        ingest: Ingest,
+        clock: Clock,
+        clients: ClientPool,
+        metrics: ScrapeMetrics,
+        instance: String,
+    ) -> Self {
+        let shared = Shared { ingest, clock, clients, buffers: Buffers::default(), metrics, instance };
         ScrapeManager { inner: Arc::new(Inner { shared: Arc::new(shared), pools: Mutex::default() }) }
     }
 

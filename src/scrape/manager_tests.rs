@@ -87,7 +87,7 @@ impl World {
         let ingest = Ingest::new(storage.clone(), IngestLimits::default(), Arc::default());
         let (clock, hand) = Clock::manual(START);
         let metrics = ScrapeMetrics::register(&mut registry);
-        let manager = ScrapeManager::new(ingest, clock.clone(), ClientPool::new(), metrics);
+        let manager = ScrapeManager::new(ingest, clock.clone(), ClientPool::new(), metrics, String::new());
         World { manager, storage, hand, clock }
     }
 

@@ -22,6 +22,10 @@ mod target;
 mod target_loop;
 mod view;
 
+/// Every scrape carries the instance of the process that asks. So `/metrics` knows when the server scrapes itself, and
+/// gives only its own families then: what it re-exports would be stored a second time, and more with each scrape.
+pub const INSTANCE_HEADER: &str = "X-StreamGate-Instance";
+
 pub use config::{ScrapeDefaults, ScrapeJob};
 pub use discovery::{TargetGroup, matching_files, read_groups};
 pub use manager::ScrapeManager;

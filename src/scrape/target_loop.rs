@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub clients: ClientPool,
     pub buffers: Buffers,
     pub metrics: ScrapeMetrics,
+    /// Sent with each request: see [`INSTANCE_HEADER`](super::INSTANCE_HEADER).
+    pub instance: String,
 }
 
 /// What one loop scrapes, and how.
@@ -382,6 +384,7 @@ fn request(shared: &Shared, spec: &Spec) -> Request {
         compressed: spec.job.enable_compression,
         timeout_ms: spec.target.timeout_ms,
         body_bytes_max: spec.job.body_bytes_max,
+        instance: shared.instance.clone(),
     }
 }
 

@@ -31,6 +31,8 @@ pub struct StorageOptions {
     pub window_ms: i64,
     /// How many series the head takes; 0 means no bound but memory's.
     pub series_max: usize,
+    /// Bytes that the texts of labels may take in memory: past it no new series is taken. 0 means no bound.
+    pub label_bytes_max: u64,
     /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
     /// refused. `None`, and as long as there was no such call, any time is taken.
     pub ahead_max_ms: Option<i64>,
@@ -49,6 +51,7 @@ impl Default for StorageOptions {
             retention_bytes: None,
             window_ms: 2 * 3_600_000,
             series_max: 0,
+            label_bytes_max: 0,
             ahead_max_ms: Some(600_000),
             fsync: FsyncPolicy::Never,
             wal_segment_bytes: 64 << 20,

@@ -72,7 +72,8 @@ impl Appender {
             0 => SERIES_MAX,
             n => n.min(SERIES_MAX),
         };
-        if index.labels.len() >= limit as u64 {
+        let texts = self.db.options.label_bytes_max;
+        if index.labels.len() >= limit as u64 || texts > 0 && index.labels.text_bytes() >= texts {
             self.db.metrics.series_refused.inc();
             return Err(AppendError::TooManySeries);
         }

@@ -574,6 +574,24 @@ fn limits_refuse_clearly() {
 }
 
 #[test]
+fn texts_of_labels_are_bounded() {
+    let o = StorageOptions { label_bytes_max: 100_000, ..StorageOptions::default() };
+    let storage = Storage::open(o).unwrap();
+    let mut a = storage.appender();
+    let long = "v".repeat(10_000);
+    let made = (0..1000)
+        .map(|i| a.series(&Labels::from_pairs([("__name__", "m"), ("x", &*format!("{i}{long}"))])))
+        .take_while(|s| *s != Err(AppendError::TooManySeries))
+        .count();
+    assert!((5..=10).contains(&made), "{made}");
+    // What is known is still taken.
+    let known = Labels::from_pairs([("__name__", "m"), ("x", &*format!("0{long}"))]);
+    let series = a.series(&known).unwrap();
+    a.append(series, 1000, 1.0).unwrap();
+    assert_eq!(a.commit().unwrap().samples, 1);
+}
+
+#[test]
 fn labels_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::open(options(dir.path())).unwrap();

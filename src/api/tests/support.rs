@@ -95,7 +95,13 @@ impl TestServer {
         let ingest = Ingest::new(storage.clone(), IngestLimits::default(), ingest_metrics);
         let pushed = Pushed::new(ingest.clone(), Arc::clone(&store)).unwrap();
         let scrape_metrics = ScrapeMetrics::register(&mut registry);
-        let targets = ScrapeManager::new(ingest.clone(), clock.clone(), ClientPool::new(), scrape_metrics);
+        let targets = ScrapeManager::new(
+            ingest.clone(),
+            clock.clone(),
+            ClientPool::new(),
+            scrape_metrics,
+            "itself".to_owned(),
+        );
         let reports = Reports::new(ReportsOptions {
             engine: engine.clone(),
             storage: storage.clone(),

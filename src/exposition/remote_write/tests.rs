@@ -137,6 +137,14 @@ fn request() -> impl Strategy<Value = oracle::WriteRequest> {
         .prop_map(|(timeseries, metadata)| oracle::WriteRequest { timeseries, metadata })
 }
 
+#[test]
+fn bytes_that_are_no_fields_are_refused() {
+    let next = |message: &[u8]| WriteRequest::new(message).next().err();
+    assert_eq!(next(&[0; 100]), Some(WireError::FieldZero));
+    assert_eq!(next(&[0x0a, 0x7f]), Some(WireError::Truncated));
+    assert_eq!(next(&[0x17]), Some(WireError::WireType(7)));
+}
+
 proptest! {
     #[test]
     fn the_walk_sees_what_prost_sees(request in request()) {

@@ -7,6 +7,8 @@ pub enum WireError {
     Truncated,
     #[error("a varint has more than 64 bits")]
     Varint,
+    #[error("a field has the number 0")]
+    FieldZero,
     #[error("unknown wire type {0}")]
     WireType(u8),
     #[error("field {field} of {message} has the wrong wire type")]
@@ -40,6 +42,9 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn key(&mut self) -> Result<(u64, u8), WireError> {
         let key = self.varint()?;
+        if key < 1 << 3 {
+            return Err(WireError::FieldZero);
+        }
         Ok((key >> 3, (key & 7) as u8))
     }
 

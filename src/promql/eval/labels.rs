@@ -10,6 +10,11 @@ use super::string_literal;
 use crate::model::{GoRegex, Labels, LabelsBuilder, METRIC_NAME, MatchOp};
 use crate::promql::ast::{Call, Expr, ExprKind};
 
+/// The longest value that `label_replace` and `label_join` make, in bytes: what may be ingested, too.
+const VALUE_BYTES_MAX: usize = 64 * 1024;
+/// So many bytes of values that were made count as a sample held.
+const BYTES_PER_SAMPLE: usize = 16;
+
 const DUPLICATES: &str = "vector cannot contain metrics with the same labelset";
 
 /// Whether a name may be a label's: any text that is not empty (UTF-8 names are allowed).
@@ -57,6 +62,15 @@ pub(super) fn unite(columns: Columns) -> Result<Columns> {
     Ok(out)
 }
 
+/// Refuses a value of so many bytes if that is too long, and notes that `held` bytes more are held.
+fn check_value(ctx: &Context<'_>, function: &str, bytes: usize, held: usize) -> Result<()> {
+    if bytes > VALUE_BYTES_MAX {
+        return fail(format!("{function}() would make a label value of more than {VALUE_BYTES_MAX} bytes"));
+    }
+    ctx.check()?;
+    ctx.hold((held / BYTES_PER_SAMPLE) as u64)
+}
+
 /// `label_replace(v, dst, replacement, src, regex)`.
 pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
     let text = |i: usize| call.args.get(i).map_or(Ok(""), string_literal);
@@ -66,8 +80,13 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
     };
     checked_label_name(dst, "label_replace", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
+    let references = replacement.matches('$').count();
     for s in &mut columns.series {
-        let Some(value) = regex.expand(s.labels.get(src).unwrap_or(""), replacement) else { continue };
+        let source = s.labels.get(src).unwrap_or("");
+        // No group is longer than what it is a part of: this is refused before it is made.
+        check_value(ctx, "label_replace", references.saturating_mul(source.len()), 0)?;
+        let Some(value) = regex.expand(source, replacement) else { continue };
+        check_value(ctx, "label_replace", value.len(), value.len())?;
         s.labels = s.labels.with(dst, &value);
         if dst == METRIC_NAME {
             s.drop_name = false;
@@ -88,6 +107,9 @@ pub(super) fn join(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     let mut columns = ctx.vector(&call.args[0], grid)?;
     for s in &mut columns.series {
         let values: Vec<&str> = sources.iter().map(|n| s.labels.get(n).unwrap_or("")).collect();
+        let separators = separator.len().saturating_mul(values.len().saturating_sub(1));
+        let bytes = values.iter().map(|v| v.len()).sum::<usize>().saturating_add(separators);
+        check_value(ctx, "label_join", bytes, bytes)?;
         s.labels = s.labels.with(dst, &values.join(separator));
         if dst == METRIC_NAME {
             s.drop_name = false;

@@ -1,6 +1,7 @@
 //! Nodes that treat each series for itself, as recipes for rows.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::columns::Columns;
 use super::context::{Context, Grid, Result, unwrap_parens};
@@ -82,14 +83,18 @@ impl<'c> Context<'c> {
 
     /// Makes all the rows.
     pub fn materialise(&self, rows: Rows<'_>, grid: Grid) -> Result<Columns> {
+        // Of all threads together: each has a part of the table.
+        let made = AtomicUsize::new(0);
         let parts = self.fold_rows(
             &rows,
             grid,
             || Columns::new(grid.len),
             |all, part| {
                 self.hold(part.samples())?;
+                let rows = made.fetch_add(part.rows(), Ordering::Relaxed) + part.rows();
+                self.check_slots(rows, part.steps)?;
                 all.append(part);
-                self.check_slots(all.rows(), all.steps)
+                Ok(())
             },
         )?;
         let mut all = Columns::new(grid.len);

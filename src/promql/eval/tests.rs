@@ -74,6 +74,26 @@ fn samples_are_limited() {
 }
 
 #[test]
+fn labels_that_functions_make_are_bounded() {
+    let storage = storage(10, 10);
+    let at = QueryRequest::instant(60_000);
+    let (long, refs) = ("y".repeat(60_000), "$1".repeat(40_000));
+    let join = format!(r#"label_join(x_total, "z", "{long}", "n", "group")"#);
+    assert!(run(&join, &at, limits(1_000_000), &storage).is_ok());
+    // Ten values of 60,000 bytes are more than this many samples of 16.
+    let error = run(&join, &at, limits(10_000), &storage).unwrap_err();
+    assert_eq!(error, QueryError::TooManySamples { limit: 10_000 });
+    for query in [
+        format!(r#"label_join(x_total, "z", "{long}", "n", "n", "n")"#),
+        format!(r#"label_replace(x_total, "z", "{refs}", "__name__", "(.*)")"#),
+        format!(r#"label_replace(x_total, "z", "{long}{long}", "n", ".*")"#),
+    ] {
+        let error = run(&query, &at, limits(1_000_000), &storage).unwrap_err().to_string();
+        assert!(error.ends_with("would make a label value of more than 65536 bytes"), "{error}");
+    }
+}
+
+#[test]
 fn a_cancelled_or_late_query_stops() {
     let storage = storage(10, 10);
     let request = QueryRequest::instant(60_000);

@@ -28,7 +28,12 @@ pub struct HeadIndex {
     /// The pair numbers of each series, in the order of its labels; `None` where no series has the id.
     series: Vec<Option<Box<[u32]>>>,
     live: RoaringBitmap,
+    /// Of names and values, with what each costs besides.
+    text_bytes: u64,
 }
+
+/// What a name or value takes in memory besides its text, about.
+const TEXT_OVERHEAD: usize = 64;
 
 #[derive(Debug)]
 struct Name {
@@ -109,6 +114,7 @@ impl HeadIndex {
         if name.values.is_empty() {
             name.values = HashTable::new();
         }
+        self.text_bytes -= (self.pairs[p as usize].value.len() + TEXT_OVERHEAD) as u64;
         self.pairs[p as usize].value = Box::default();
         self.pairs[p as usize].postings = Postings::default();
         self.free_pairs.push(p);
@@ -122,6 +128,7 @@ impl HeadIndex {
         if let Some(p) = values.find(hash, |p| &*pairs[*p as usize].value == value) {
             return *p;
         }
+        self.text_bytes += (value.len() + TEXT_OVERHEAD) as u64;
         let pair = Pair { name: name_id, value: value.into(), postings: Postings::default() };
         let p = if let Some(p) = self.free_pairs.pop() {
             self.pairs[p as usize] = pair;
@@ -146,6 +153,7 @@ impl HeadIndex {
             return id;
         }
         let id = self.names.len() as u32;
+        self.text_bytes += (name.len() + TEXT_OVERHEAD) as u64;
         self.names.push(Name { text: name.into(), values: HashTable::new() });
         let (names, hasher) = (&self.names, &self.hasher);
         self.name_ids
@@ -194,6 +202,12 @@ impl HeadIndex {
     #[must_use]
     pub fn len(&self) -> u64 {
         self.live.len()
+    }
+
+    /// About how many bytes the texts of names and values take.
+    #[must_use]
+    pub fn text_bytes(&self) -> u64 {
+        self.text_bytes
     }
 
     /// The ids of all series.
