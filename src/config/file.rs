@@ -116,10 +116,12 @@ impl Config {
     }
 }
 
-/// The folder from which relative paths in a file count.
+/// The folder from which relative paths in a file count; empty for the present one, so that a path joined to it stays
+/// as it is written: `rules.yml`, as Prometheus names it, and not `./rules.yml`.
 #[must_use]
 pub fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    let parent = path.parent().unwrap_or(Path::new(""));
+    if parent == Path::new(".") { Path::new("") } else { parent }
 }
 
 fn upstream_keys() -> Vec<Upstream> {

@@ -142,3 +142,12 @@ fn faults_of_rule_files_are_told_too() {
     .unwrap_err();
     assert!(told.contains("r.yml:7:") && told.contains("f:4:11: "), "{told}");
 }
+
+#[test]
+fn a_path_beside_the_file_stays_as_it_is_written() {
+    for (file, joined) in
+        [("p.yml", "r.yml"), ("./p.yml", "r.yml"), ("etc/p.yml", "etc/r.yml"), ("/p.yml", "/r.yml")]
+    {
+        assert_eq!(folder_of(Path::new(file)).join("r.yml").to_str(), Some(joined), "{file}");
+    }
+}
