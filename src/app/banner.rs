@@ -30,14 +30,14 @@ impl Banner<'_> {
         };
         let watched = match (self.host_metrics, self.targets) {
             (true, 0) => "this machine and itself".to_owned(),
-            (true, n) => format!("this machine and {n} scrape jobs"),
-            (false, n) => format!("{n} scrape jobs"),
+            (true, n) => format!("this machine and {}", count(n, "scrape job")),
+            (false, n) => count(n, "scrape job"),
         };
         let told = match self.receivers {
             0 => {
                 "alerts are shown on the dashboard; name receivers with --alertmanager.config.file".to_owned()
             }
-            n => format!("alerts go to {n} receivers"),
+            n => format!("alerts go to {}", count(n, "receiver")),
         };
         format!(
             "StreamGate {} watches {watched} with {} rules; {told}\n  \
@@ -54,6 +54,11 @@ impl Banner<'_> {
             self.retention,
         )
     }
+}
+
+/// `1 receiver`, `2 receivers`.
+fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
 /// A warning for addresses that others can reach: there is no authentication yet.

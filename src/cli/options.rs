@@ -12,6 +12,9 @@ const RETENTION_MS: i64 = 15 * 86_400_000;
 /// What "no bound by time" comes to: 100 years, Prometheus's own bound.
 const RETENTION_MS_MAX: i64 = 100 * 365 * 86_400_000;
 
+/// Batches of alerts that may wait at most: what a larger queue holds is out of date before it is read.
+const NOTIFICATION_QUEUE_MAX: usize = 1_000_000;
+
 /// Checked settings of the server. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
@@ -90,6 +93,11 @@ impl ServeOptions {
             if value == 0 {
                 return Err(format!("--{name} must be at least 1"));
             }
+        }
+        if flags.alertmanager_notification_queue_capacity > NOTIFICATION_QUEUE_MAX {
+            return Err(format!(
+                "--alertmanager.notification-queue-capacity must be at most {NOTIFICATION_QUEUE_MAX}"
+            ));
         }
         let time = flags.storage_tsdb_retention_time.filter(|ms| *ms > 0);
         let size = flags.storage_tsdb_retention_size.filter(|bytes| *bytes > 0);

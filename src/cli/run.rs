@@ -201,6 +201,7 @@ mod tests {
             (&["--web.config.file=x.yml"], "not supported yet"),
             (&["--enable-feature=agent"], "agent"),
             (&["--query.max-concurrency=0"], "at least 1"),
+            (&["--alertmanager.notification-queue-capacity=9000000000000000000"], "at most"),
             (&["--log.level=loud"], "debug"),
             (&["chekc"], "check"),
             (&["check", "config"], "FILE"),
