@@ -33,6 +33,24 @@ pub(super) enum Subcommands {
         #[command(subcommand)]
         what: Check,
     },
+    /// Run test scripts: a line for each case that fails, exit code 1 if there is one.
+    Test {
+        #[command(subcommand)]
+        what: Test,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Test {
+    /// Run scripts in Prometheus's `.test` format; the last line is `N passed, M failed`.
+    Promql {
+        /// Ask each instant case again in other words: with `@` on its selectors, and as a step of a range query.
+        #[arg(long)]
+        thorough: bool,
+        /// Scripts, and folders of which every `*.test` is run.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

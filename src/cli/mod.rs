@@ -12,6 +12,7 @@ mod flags;
 mod options;
 mod run;
 mod serve;
+mod test;
 
 pub use options::ServeOptions;
 pub use run::{Command, main, parse};

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use super::flags::{Check, Cli, ServeFlags, Subcommands};
+use super::flags::{Check, Cli, ServeFlags, Subcommands, Test};
 use super::options::features;
-use super::{ServeOptions, check, compat};
+use super::{ServeOptions, check, compat, test};
 use crate::promql::Features;
 
 /// What the arguments ask for.
@@ -19,6 +19,7 @@ pub enum Command {
     CheckConfig { files: Vec<PathBuf>, syntax_only: bool, features: Features },
     CheckRules { files: Vec<PathBuf>, features: Features },
     CheckAlertmanager { files: Vec<PathBuf> },
+    TestPromql { files: Vec<PathBuf>, thorough: bool },
     Version,
 }
 
@@ -49,6 +50,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             }
             Check::Alertmanager { files } => Command::CheckAlertmanager { files },
         }),
+        Some(Subcommands::Test { what: Test::Promql { thorough, files } }) => {
+            Ok(Command::TestPromql { files, thorough })
+        }
     }
 }
 
@@ -99,6 +103,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::CheckConfig { files, syntax_only, features } => check::config(&files, syntax_only, features),
         Command::CheckRules { files, features } => check::rules(&files, features),
         Command::CheckAlertmanager { files } => check::alertmanager(&files),
+        Command::TestPromql { files, thorough } => test::promql(&files, thorough),
         Command::Serve(options) => super::serve::run(*options),
     }
 }
@@ -205,6 +210,7 @@ mod tests {
             (&["--log.level=loud"], "debug"),
             (&["chekc"], "check"),
             (&["check", "config"], "FILE"),
+            (&["test", "promql"], "FILE"),
         ] {
             let text = error(args);
             assert!(text.contains(said), "{args:?}: {text}");

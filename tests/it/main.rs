@@ -7,5 +7,6 @@ mod bad_input;
 mod dashboard;
 mod defaults;
 mod lifecycle;
+mod promql_cli;
 mod push;
 mod util;
