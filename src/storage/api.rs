@@ -23,6 +23,9 @@ pub enum FsyncPolicy {
 pub struct StorageOptions {
     /// The data directory; `None` keeps everything in memory.
     pub dir: Option<PathBuf>,
+    /// Opens the directory to look at it: nothing in it is written, moved or cut, damage is left where it is, and no
+    /// sample is taken. It needs no right to write, and a directory that a server has open is refused.
+    pub read_only: bool,
     /// Samples older than this fall off.
     pub retention_ms: i64,
     /// Bytes on disk past which the oldest window falls off; `None` means no bound.
@@ -47,6 +50,7 @@ impl Default for StorageOptions {
     fn default() -> Self {
         StorageOptions {
             dir: None,
+            read_only: false,
             retention_ms: 15 * 86_400_000,
             retention_bytes: None,
             window_ms: 2 * 3_600_000,
@@ -70,6 +74,9 @@ pub enum StorageError {
     /// The batch was taken and survives a kill of the process, but not a loss of power.
     #[error("samples cannot be put on the disk: {0}")]
     Sync(String),
+    /// The directory was opened to be read.
+    #[error("the data directory is open for reading only")]
+    ReadOnly,
 }
 
 /// A handle to a series, cheap to keep. It goes stale when the series leaves the ring: then

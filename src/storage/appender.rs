@@ -146,7 +146,8 @@ impl Appender {
     /// Writes the batch to the WAL and makes it visible. On return it survives a kill of the process.
     ///
     /// # Errors
-    /// [`StorageError::Write`] when it cannot be written: nothing of it was taken.
+    /// [`StorageError::Write`] when it cannot be written, [`StorageError::ReadOnly`] when nothing may be: nothing of
+    /// it was taken.
     pub fn commit(mut self) -> Result<CommitStats, StorageError> {
         self.db.commit(&mut self.batch, &mut self.stats)?;
         Ok(self.stats)
@@ -201,6 +202,9 @@ impl SeriesIndex {
 
 impl Db {
     fn commit(&self, batch: &mut Batch, stats: &mut CommitStats) -> Result<(), StorageError> {
+        if self.options.read_only {
+            return Err(StorageError::ReadOnly);
+        }
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
         for series in floats.chain(batch.histograms.iter().map(|s| s.0)) {

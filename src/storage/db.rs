@@ -27,7 +27,7 @@ pub(super) const FAMILIES_MAX: usize = 200_000;
 pub(super) struct DataDir {
     pub path: PathBuf,
     /// Locked as long as it is open.
-    pub _lock: File,
+    pub _lock: Option<File>,
 }
 
 /// The series in memory by their labels, and which ids are free.
@@ -105,7 +105,7 @@ impl Db {
     }
 
     pub fn set_metadata(&self, family: &str, metadata: Metadata) {
-        if read(&self.metadata).get(family) == Some(&metadata) {
+        if self.options.read_only || read(&self.metadata).get(family) == Some(&metadata) {
             return;
         }
         {

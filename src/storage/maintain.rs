@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use roaring::RoaringBitmap;
 
-use super::api::{FsyncPolicy, Samples};
+use super::api::{FsyncPolicy, Samples, StorageError};
 use super::block::{self, Block, BlockWriter};
 use super::db::{Db, Ring, lock, read, write};
 use super::disk;
@@ -67,6 +67,9 @@ impl Db {
     pub fn maintain(&self, now: Timestamp) -> Maintained {
         let mut memory = lock(&self.maintenance);
         let mut done = Maintained::default();
+        if self.options.read_only {
+            return done;
+        }
         if let Some(ahead) = self.options.ahead_max_ms {
             self.max_valid.store(now.saturating_add(ahead), Ordering::Release);
         }
@@ -171,6 +174,9 @@ impl Db {
         let mut memory = lock(&self.maintenance);
         let newest = self.max_ts.load(Ordering::Relaxed);
         let Some(dir) = &self.dir else { return Ok(()) };
+        if self.options.read_only {
+            return Err(io::Error::other(StorageError::ReadOnly));
+        }
         loop {
             let Some(first) = lock(&self.windows).first_key_value().map(|(start, _)| *start) else {
                 return Ok(());

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -72,22 +72,18 @@ impl Db {
     }
 
     fn open_dir(&mut self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(blocks_dir(path))?;
         let wal_dir = path.join(WAL);
-        fs::create_dir_all(&wal_dir)?;
-        let lock = File::create(path.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other(
-                    "another process has it open; stop that one, or use another directory",
-                ));
-            }
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
+        let lock = if self.options.read_only {
+            lock_to_read(path)?
+        } else {
+            fs::create_dir_all(blocks_dir(path))?;
+            fs::create_dir_all(&wal_dir)?;
+            let lock = lock_to_write(path)?;
+            disk::remove_unfinished(&blocks_dir(path))?;
+            disk::remove_unfinished(&wal_dir)?;
+            Some(lock)
+        };
         self.dir = Some(DataDir { path: path.to_owned(), _lock: lock });
-        disk::remove_unfinished(&blocks_dir(path))?;
-        disk::remove_unfinished(&wal_dir)?;
         let ring = self.open_blocks(path)?;
         self.min_valid.fetch_max(ring.sealed_until, Ordering::Relaxed);
         if let Some(newest) = ring.blocks.iter().map(|b| b.footer().ts.1).max() {
@@ -95,6 +91,9 @@ impl Db {
         }
         *write(&self.ring) = ring;
         let (ended, number) = self.replay(path, &wal_dir)?;
+        if self.options.read_only {
+            return Ok(());
+        }
         let segment_bytes = match self.options.retention_bytes {
             // Many segments, so that dropping one frees little of what the bound allows.
             Some(bound) => self.options.wal_segment_bytes.min((bound / 32).max(64 << 10)),
@@ -111,8 +110,7 @@ impl Db {
 
     fn open_blocks(&self, dir: &Path) -> io::Result<Ring> {
         let mut blocks = Vec::new();
-        for entry in fs::read_dir(blocks_dir(dir))? {
-            let path = entry?.path();
+        for path in files_in(&blocks_dir(dir), self.options.read_only)? {
             if path.extension().is_none_or(|e| e != block::EXTENSION) {
                 continue;
             }
@@ -120,8 +118,8 @@ impl Db {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(error) => {
                     self.metrics.damaged.inc();
-                    let to = disk::quarantine(dir, &path);
-                    tracing::error!(block = %path.display(), %error, set_aside = ?to.ok(), "A block is damaged and was set aside; its samples are missing");
+                    let to = self.set_aside(|| disk::quarantine(dir, &path));
+                    tracing::error!(block = %path.display(), %error, set_aside = ?to, "A block is damaged; its samples are missing");
                 }
             }
         }
@@ -130,8 +128,16 @@ impl Db {
         Ok(Ring { blocks: Arc::new(blocks), sealed_until })
     }
 
+    /// Sets something damaged aside, unless the directory is only read; returns where it is then.
+    fn set_aside(&self, put: impl FnOnce() -> io::Result<PathBuf>) -> Option<PathBuf> {
+        if self.options.read_only { None } else { put().ok() }
+    }
+
     /// Reads the WAL into the head. Returns the segments that stay and the number of the next.
     fn replay(&self, dir: &Path, wal_dir: &Path) -> io::Result<(Vec<Segment>, u64)> {
+        if self.options.read_only && !wal_dir.exists() {
+            return Ok((Vec::new(), 0));
+        }
         let checkpoints = numbered_files(wal_dir, CHECKPOINT)?;
         let segments = numbered_files(wal_dir, SEGMENT)?;
         let mut replay = Replay::new(self, dir);
@@ -174,6 +180,49 @@ impl Db {
         let last = [segments.last().map(|s| s.0), checkpoints.last().map(|c| c.0)];
         Ok((ended, last.into_iter().flatten().max().unwrap_or(0) + 1))
     }
+}
+
+/// Takes the directory for this process alone.
+fn lock_to_write(dir: &Path) -> io::Result<File> {
+    let lock = File::create(dir.join(LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another process has it open; stop that one, or use another directory"))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes sure that nobody changes the directory while it is read; others may read it as well. A copy may have no lock
+/// file, and a file system for reading only may know no locks.
+pub(super) fn lock_to_read(dir: &Path) -> io::Result<Option<File>> {
+    if !dir.is_dir() {
+        return Err(io::Error::other("there is no such directory"));
+    }
+    if !dir.join(WAL).is_dir() && !blocks_dir(dir).is_dir() {
+        return Err(io::Error::other("it is no data directory: it has neither blocks nor a WAL"));
+    }
+    let lock = match File::open(dir.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(io::Error::other(
+            "a server has it open and changes it; stop that one, or read a snapshot of it \
+             (POST /api/v1/admin/tsdb/snapshot, with --web.enable-admin-api)",
+        )),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(lock)),
+    }
+}
+
+/// The files of a directory; one that is missing has none if that is no reason to fail.
+fn files_in(dir: &Path, may_be_missing: bool) -> io::Result<Vec<PathBuf>> {
+    if may_be_missing && !dir.exists() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// A replay at work.
@@ -228,13 +277,16 @@ impl<'a> Replay<'a> {
         let found = scan(&bytes);
         for piece in &found.damaged {
             self.damaged_bytes += piece.len() as u64;
-            let to = disk::quarantine_piece(self.dir, path, piece.start as u64, &bytes[piece.clone()]);
-            tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), set_aside = ?to.ok(), "A piece of the WAL is damaged");
+            let put = || disk::quarantine_piece(self.dir, path, piece.start as u64, &bytes[piece.clone()]);
+            let to = self.db.set_aside(put);
+            tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), set_aside = ?to, "A piece of the WAL is damaged");
         }
         let mut whole_bytes = bytes.len();
         if let Some(at) = found.torn {
             whole_bytes = at;
-            tracing::warn!(segment = %path.display(), offset = at, bytes = bytes.len() - at, "Cut a torn end off the WAL");
+            tracing::warn!(segment = %path.display(), offset = at, bytes = bytes.len() - at, "The end of the WAL is torn: a write was cut short there");
+        }
+        if let Some(at) = found.torn.filter(|_| !self.db.options.read_only) {
             let to = disk::quarantine_piece(self.dir, path, at as u64, &bytes[at..]);
             if let Err(error) = to.and_then(|_| File::options().write(true).open(path)?.set_len(at as u64)) {
                 tracing::warn!(segment = %path.display(), %error, "The torn end of the WAL stays");

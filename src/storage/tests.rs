@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+mod read_only;
+
 use super::twin::{Twin, Value};
 use super::*;
 use crate::model::{
