@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use streamgate::promql::testscript::{self, Summary};
 
 /// How many cases of the scripts passed when this was last raised. It only ever goes up.
-const FLOOR: usize = 1314;
+const FLOOR: usize = 1328;
 
 /// The same for [`testscript::run_thoroughly`].
-const THOROUGH_FLOOR: usize = 1314;
+const THOROUGH_FLOOR: usize = 1328;
 
 /// The folder of that name in the shared folder, if it is there.
 fn shared(name: &str) -> Option<PathBuf> {

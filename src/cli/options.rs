@@ -173,6 +173,7 @@ const PROMQL_FEATURES: &[&str] = &[
     "promql-extended-range-selectors",
     "promql-binop-fill-modifiers",
     "promql-delayed-name-removal",
+    "use-start-timestamps",
 ];
 
 /// # Errors

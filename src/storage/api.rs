@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::chunk::starts::Starts;
 use crate::model::{FloatHistogram, Timestamp};
 
 /// When the WAL is put on the disk. A batch that was acknowledged survives a kill of the process under each policy;
@@ -147,12 +148,24 @@ impl CommitStats {
 
 /// Columns of one series. Floats and histograms stand apart; `ts` and `vs` have equal length; each `ts` is strictly
 /// ascending, in ms; no timestamp is in both. Staleness markers are samples like any other here.
+///
+/// `starts` and `hist_starts` are empty as long as no sample of their column has a start time; else they have the
+/// column's length, in ms, and 0 where there is none. A start time says when a counter began to count from zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     pub ts: Vec<Timestamp>,
     pub vs: Vec<f64>,
+    pub starts: Vec<Timestamp>,
     pub hist_ts: Vec<Timestamp>,
     pub hists: Vec<Arc<FloatHistogram>>,
+    pub hist_starts: Vec<Timestamp>,
+}
+
+/// The value of one sample.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
 }
 
 impl Samples {
@@ -160,13 +173,31 @@ impl Samples {
     pub fn clear(&mut self) {
         self.ts.clear();
         self.vs.clear();
+        self.starts.clear();
         self.hist_ts.clear();
         self.hists.clear();
+        self.hist_starts.clear();
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ts.is_empty() && self.hist_ts.is_empty()
+    }
+
+    /// What was appended to the columns has no start times.
+    pub(super) fn pad_starts(&mut self) {
+        for (starts, len) in [(&mut self.starts, self.ts.len()), (&mut self.hist_starts, self.hist_ts.len())]
+        {
+            if !starts.is_empty() {
+                starts.resize(len, 0);
+            }
+        }
+    }
+
+    /// Adds the start times of what was appended to the columns after `begin` (their lengths then).
+    pub(super) fn extend_starts(&mut self, starts: &Starts, begin: (usize, usize)) {
+        starts.extend(&self.ts, begin.0, &mut self.starts);
+        starts.extend(&self.hist_ts, begin.1, &mut self.hist_starts);
     }
 }
 

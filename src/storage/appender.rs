@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::api::{AppendError, CommitStats, SeriesRef, StorageError};
+use super::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError};
 use super::db::{Db, SeriesIndex, lock, read, write};
 use super::head::{Refusal, SERIES_MAX, id_of, shard_of};
-use super::wal::FrameBuilder;
+use super::wal::{FrameBuilder, LoggedSample};
 use crate::model::{FloatHistogram, Labels, Timestamp};
 
 /// A frame of the WAL that has become longer is ended and the batch goes on in another.
@@ -27,6 +27,8 @@ const SPARE_BATCHES: usize = 8;
 pub(super) struct Batch {
     floats: Vec<(SeriesRef, Timestamp, u64)>,
     histograms: Vec<(SeriesRef, Timestamp, Arc<FloatHistogram>)>,
+    /// Samples with a start time.
+    started: Vec<LoggedSample>,
     frame: FrameBuilder,
     /// Frames that are full.
     frames: Vec<u8>,
@@ -117,6 +119,29 @@ impl Appender {
         Ok(())
     }
 
+    /// Adds a sample with the time (ms) at which its series began to count from zero; 0 means that nobody knows.
+    /// Within a batch these samples come after those without a start time.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn append_with_start(
+        &mut self,
+        series: SeriesRef,
+        ts: Timestamp,
+        start: Timestamp,
+        value: SampleValue,
+    ) -> Result<(), AppendError> {
+        match value {
+            SampleValue::Float(v) if start == 0 => return self.append(series, ts, v),
+            SampleValue::Histogram(h) if start == 0 => return self.append_histogram(series, ts, h),
+            value => {
+                self.check(series, ts)?;
+                self.batch.started.push(LoggedSample { series, ts, start, value });
+            }
+        }
+        Ok(())
+    }
+
     #[inline]
     fn check(&mut self, series: SeriesRef, ts: Timestamp) -> Result<(), AppendError> {
         let refusal = if !self.db.head.is_current(series) {
@@ -135,7 +160,7 @@ impl Appender {
     /// How many samples are in the batch.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.batch.floats.len() + self.batch.histograms.len()
+        self.batch.floats.len() + self.batch.histograms.len() + self.batch.started.len()
     }
 
     #[must_use]
@@ -171,6 +196,7 @@ impl Batch {
     fn clear(&mut self) {
         self.floats.clear();
         self.histograms.clear();
+        self.started.clear();
         self.frame.clear();
         self.frames.clear();
         self.to_log.clear();
@@ -207,7 +233,8 @@ impl Db {
         }
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
-        for series in floats.chain(batch.histograms.iter().map(|s| s.0)) {
+        let started = batch.started.iter().map(|s| s.series);
+        for series in floats.chain(batch.histograms.iter().map(|s| s.0)).chain(started) {
             shards |= 1 << shard_of(id_of(series));
         }
         let mut guards = self.head.lock(shards);
@@ -276,6 +303,32 @@ impl Db {
                 }
             }
         });
+        batch.started.retain(|s| {
+            let slot = guards.shard(id_of(s.series)).and_then(|shard| shard.get_mut(id_of(s.series)));
+            let Some((slot, _)) = slot.filter(|_| self.head.is_current(s.series)) else {
+                stats.refuse(s.series, s.ts, AppendError::UnknownSeries);
+                return false;
+            };
+            let checked = match &s.value {
+                _ if s.ts < min_valid => Err(None),
+                SampleValue::Float(v) => slot.check(s.ts, v.to_bits()).map_err(Some),
+                SampleValue::Histogram(h) => slot.check_histogram(s.ts, h).map_err(Some),
+            };
+            match checked {
+                Ok(()) => {
+                    if !slot.logged {
+                        slot.logged = true;
+                        to_log.push(s.series);
+                    }
+                    newest = newest.max(s.ts);
+                    true
+                }
+                Err(why) => {
+                    note(stats, s.series, s.ts, why);
+                    false
+                }
+            }
+        });
         if long {
             // So large a batch is rare: its samples are written once more, in several frames.
             batch.frame.clear();
@@ -314,7 +367,7 @@ impl Db {
             let id = id_of(series);
             let applied = guards
                 .shard(id)
-                .and_then(|shard| shard.with_series(id, |s, columns| s.append(ts, bits, start, columns)));
+                .and_then(|shard| shard.with_series(id, |s, columns| s.append(ts, bits, 0, start, columns)));
             match applied {
                 Some(Ok(())) => stats.samples += 1,
                 Some(Err(why)) => note(stats, series, ts, Some(why)),
@@ -325,10 +378,19 @@ impl Db {
             let start = in_window(*ts);
             let id = id_of(*series);
             let applied = guards.shard(id).and_then(|shard| shard.get_mut(id));
-            match applied.map(|(s, _)| s.append_histogram(*ts, h, start)) {
+            match applied.map(|(s, _)| s.append_histogram(*ts, h, 0, start)) {
                 Some(Ok(())) => stats.samples += 1,
                 Some(Err(why)) => note(stats, *series, *ts, Some(why)),
                 None => stats.refuse(*series, *ts, AppendError::UnknownSeries),
+            }
+        }
+        for sample in &batch.started {
+            let start = in_window(sample.ts);
+            let applied = guards.shard(id_of(sample.series)).and_then(|shard| shard.append(sample, start));
+            match applied {
+                Some(Ok(())) => stats.samples += 1,
+                Some(Err(why)) => note(stats, sample.series, sample.ts, Some(why)),
+                None => stats.refuse(sample.series, sample.ts, AppendError::UnknownSeries),
             }
         }
         drop(guards);
@@ -354,6 +416,12 @@ impl Db {
             batch.end_long_frame();
         }
         batch.histograms = histograms;
+        let started = std::mem::take(&mut batch.started);
+        for some in started.chunks(SECTION_ITEMS) {
+            batch.frame.samples(some);
+            batch.end_long_frame();
+        }
+        batch.started = started;
         if !batch.to_log.is_empty() {
             let labels: Vec<(SeriesRef, Labels)> = {
                 let unlogged = lock(&self.unlogged);

@@ -44,8 +44,8 @@ mod tests;
 mod twin;
 
 pub use api::{
-    AppendError, Cardinality, CommitStats, FsyncPolicy, Samples, SeriesRef, StorageError, StorageOptions,
-    StorageStats,
+    AppendError, Cardinality, CommitStats, FsyncPolicy, SampleValue, Samples, SeriesRef, StorageError,
+    StorageOptions, StorageStats,
 };
 pub use appender::Appender;
 pub use handle::Storage;

@@ -417,8 +417,8 @@ impl<'a> Replay<'a> {
             let whole = match section {
                 Section::Floats(bytes) => frame::each_float(bytes, |series, ts, bits| {
                     take(series, ts, &mut |shard, start| {
-                        let applied =
-                            shard.with_series(id_of(series), |s, columns| s.append(ts, bits, start, columns));
+                        let applied = shard
+                            .with_series(id_of(series), |s, columns| s.append(ts, bits, 0, start, columns));
                         applied == Some(Ok(()))
                     });
                 }),
@@ -426,7 +426,12 @@ impl<'a> Replay<'a> {
                     take(series, ts, &mut |shard, start| {
                         shard
                             .get_mut(id_of(series))
-                            .is_some_and(|(s, _)| s.append_histogram(ts, &h, start).is_ok())
+                            .is_some_and(|(s, _)| s.append_histogram(ts, &h, 0, start).is_ok())
+                    });
+                }),
+                Section::Samples(bytes) => frame::each_sample(bytes, |sample| {
+                    take(sample.series, sample.ts, &mut |shard, start| {
+                        shard.append(&sample, start) == Some(Ok(()))
                     });
                 }),
                 _ => Some(()),

@@ -59,21 +59,27 @@ fn query(storage: &Storage, matchers: &[Matcher], from: Timestamp, to: Timestamp
     found
 }
 
-type Bits = (Labels, Vec<(Timestamp, u64)>, Vec<(Timestamp, Arc<FloatHistogram>)>);
+type Bits = (Labels, Vec<(Timestamp, u64)>, Vec<(Timestamp, Arc<FloatHistogram>)>, [Vec<Timestamp>; 2]);
 
 /// With values as bits, so that NaN is equal to itself.
 fn bits(found: Vec<(Labels, Samples)>) -> Vec<Bits> {
     let zip = |s: Samples| {
         assert_eq!((s.ts.len(), s.hist_ts.len()), (s.vs.len(), s.hists.len()));
         assert!(s.ts.is_sorted_by(|a, b| a < b) && s.hist_ts.is_sorted_by(|a, b| a < b));
+        for (starts, n) in [(&s.starts, s.ts.len()), (&s.hist_starts, s.hist_ts.len())] {
+            assert!(starts.is_empty() || starts.len() == n);
+        }
+        // No start times is the same as none of any sample.
+        let starts = [s.starts, s.hist_starts];
+        let starts = starts.map(|all| if all.iter().all(|start| *start == 0) { Vec::new() } else { all });
         let floats = s.ts.into_iter().zip(s.vs.into_iter().map(f64::to_bits)).collect();
-        (floats, s.hist_ts.into_iter().zip(s.hists).collect())
+        (floats, s.hist_ts.into_iter().zip(s.hists).collect(), starts)
     };
     found
         .into_iter()
         .map(|(l, s)| {
-            let (floats, histograms) = zip(s);
-            (l, floats, histograms)
+            let (floats, histograms, starts) = zip(s);
+            (l, floats, histograms, starts)
         })
         .collect()
 }
@@ -123,6 +129,17 @@ fn value(seed: u8, ts: Timestamp) -> Value {
     })
 }
 
+/// None, one for long, one before each sample, anything.
+fn start(seed: u8, ts: Timestamp) -> Timestamp {
+    match seed / 32 {
+        4 => 77,
+        5 => ts - 10,
+        6 => ts * 3 - i64::from(seed),
+        7 => i64::MIN,
+        _ => 0,
+    }
+}
+
 fn check_twin(ops: Vec<Op>, durable: bool) {
     let dir = tempfile::tempdir().unwrap();
     // Windows of a second, so that a few hundred samples turn the ring several times.
@@ -146,19 +163,20 @@ fn check_twin(ops: Vec<Op>, durable: bool) {
                 let mut sorted = Vec::new();
                 for (i, dt, seed) in samples {
                     let ts: i64 = newest + dt;
-                    sorted.push((i, ts, value(seed, ts)));
+                    sorted.push((i, ts, value(seed, ts), start(seed, ts)));
                 }
-                // Within a batch floats go first.
-                sorted.sort_by_key(|s| matches!(s.2, Value::Histogram(_)));
+                // Within a batch floats go first, and those with a start time last.
+                sorted.sort_by_key(|s| (s.3 != 0, s.3 == 0 && matches!(s.2, Value::Histogram(_))));
                 let mut latest = newest;
-                for (i, ts, v) in sorted {
+                for (i, ts, v, start) in sorted {
                     let series = a.series(&labels(i)).unwrap();
-                    let taken = match &v {
-                        Value::Float(v) => a.append(series, ts, *v),
-                        Value::Histogram(h) => a.append_histogram(series, ts, Arc::clone(h)),
+                    let sample = match &v {
+                        Value::Float(v) => SampleValue::Float(*v),
+                        Value::Histogram(h) => SampleValue::Histogram(Arc::clone(h)),
                     };
+                    let taken = a.append_with_start(series, ts, start, sample);
                     assert!(matches!(taken, Ok(()) | Err(AppendError::TooOld)));
-                    match twin.append(&labels(i), ts, v, min_valid) {
+                    match twin.append(&labels(i), ts, start, v, min_valid) {
                         None => want.repeated += 1,
                         Some(Ok(())) => {
                             want.samples += 1;

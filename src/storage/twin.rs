@@ -14,7 +14,8 @@ pub enum Value {
 
 #[derive(Debug, Default)]
 pub struct Twin {
-    series: BTreeMap<Labels, BTreeMap<Timestamp, Value>>,
+    /// Each value with its start time.
+    series: BTreeMap<Labels, BTreeMap<Timestamp, (Value, Timestamp)>>,
 }
 
 impl Twin {
@@ -23,6 +24,7 @@ impl Twin {
         &mut self,
         labels: &Labels,
         ts: Timestamp,
+        start: Timestamp,
         value: Value,
         min_valid: Timestamp,
     ) -> Option<Result<(), AppendError>> {
@@ -32,7 +34,7 @@ impl Twin {
         let column = self.series.entry(labels.clone()).or_default();
         match column.last_key_value() {
             Some((last, _)) if *last > ts => return Some(Err(AppendError::OutOfOrder)),
-            Some((last, newest)) if *last == ts => {
+            Some((last, (newest, _))) if *last == ts => {
                 let same = match (newest, &value) {
                     (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
                     (Value::Histogram(a), Value::Histogram(b)) => a == b,
@@ -42,7 +44,7 @@ impl Twin {
             }
             _ => {}
         }
-        column.insert(ts, value);
+        column.insert(ts, (value, start));
         Some(Ok(()))
     }
 
@@ -52,15 +54,17 @@ impl Twin {
         let mut found = Vec::new();
         for (labels, column) in self.series.iter().filter(|(l, _)| wanted(l)) {
             let mut samples = Samples::default();
-            for (ts, value) in column.range(from..=to) {
+            for (ts, (value, start)) in column.range(from..=to) {
                 match value {
                     Value::Float(v) => {
                         samples.ts.push(*ts);
                         samples.vs.push(*v);
+                        samples.starts.push(*start);
                     }
                     Value::Histogram(h) => {
                         samples.hist_ts.push(*ts);
                         samples.hists.push(Arc::clone(h));
+                        samples.hist_starts.push(*start);
                     }
                 }
             }

@@ -223,6 +223,8 @@ pub(super) fn from_anchor<'a>(mode: RangeMode, w: &Window<'a>) -> Option<Window<
         vs: &w.vs[float..],
         hist_ts: &w.hist_ts[hist..],
         hists: &w.hists[hist..],
+        starts: w.starts.get(float..).unwrap_or(&[]),
+        hist_starts: w.hist_starts.get(hist..).unwrap_or(&[]),
         ..*w
     })
 }
@@ -230,7 +232,17 @@ pub(super) fn from_anchor<'a>(mode: RangeMode, w: &Window<'a>) -> Option<Window<
 /// The samples of an extended range as a matrix shows them: with values at the very edges.
 pub(super) fn bounded(floats: &[(i64, f64)], start: i64, end: i64, mode: RangeMode) -> Vec<(i64, f64)> {
     let (ts, vs): (Vec<i64>, Vec<f64>) = floats.iter().copied().unzip();
-    let w = Window { ts: &ts, vs: &vs, hist_ts: &[], hists: &[], start, end, time: end };
+    let w = Window {
+        ts: &ts,
+        vs: &vs,
+        hist_ts: &[],
+        hists: &[],
+        starts: &[],
+        hist_starts: &[],
+        start,
+        end,
+        time: end,
+    };
     let smoothed = mode == RangeMode::Smoothed;
     let Some((first, last)) = edges(&ts, &w, smoothed) else { return Vec::new() };
     let left = if smoothed && ts[first] < start {

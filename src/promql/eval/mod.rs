@@ -28,6 +28,7 @@ mod over_time;
 mod pointwise;
 mod quantile;
 mod rate;
+mod resets;
 mod rows;
 mod selector;
 

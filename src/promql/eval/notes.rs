@@ -83,6 +83,14 @@ impl Notes {
         self.warn(for_metric("vector contains a mix of classic and native histograms".into(), name), pos);
     }
 
+    pub fn start_time_overlaps(&self, name: &str, pos: &Pos) {
+        let name = quoted(name);
+        self.warn(
+            format!("sample has start time that overlaps with previous sample timestamp for metric {name}"),
+            pos,
+        );
+    }
+
     pub fn not_a_counter(&self, name: &str, pos: &Pos) {
         self.warn(format!("this native histogram metric is not a counter: {}", quoted(name)), pos);
     }

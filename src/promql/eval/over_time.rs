@@ -370,8 +370,19 @@ fn pairs(w: &Window<'_>, mut f: impl FnMut(&Sample<'_>, &Sample<'_>)) {
 }
 
 fn resets(w: &Window<'_>) -> f64 {
-    if w.hist_ts.is_empty() {
+    if w.hist_ts.is_empty() && w.starts.is_empty() {
         return w.vs.windows(2).filter(|p| p[1] < p[0]).count() as f64;
+    }
+    if w.hist_ts.is_empty() {
+        let reset = |i: &usize| w.vs[*i] < w.vs[*i - 1] || super::resets::started_between(w.starts, w.ts, *i);
+        return (1..w.vs.len()).filter(reset).count() as f64;
+    }
+    if w.ts.is_empty() && !w.hist_starts.is_empty() {
+        let reset = |i: &usize| {
+            let started = super::resets::started_between(w.hist_starts, w.hist_ts, *i);
+            started || w.hists[*i].is_reset_after(&w.hists[*i - 1])
+        };
+        return (1..w.hists.len()).filter(reset).count() as f64;
     }
     let mut count = 0.0;
     pairs(w, |before, now| {

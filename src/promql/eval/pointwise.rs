@@ -20,6 +20,8 @@ enum Change {
     Date(fn(&Date) -> f64),
     /// The evaluation time.
     Timestamp,
+    /// 0: the start time of what was computed.
+    NoStart,
 }
 
 fn change_of(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Option<Change>> {
@@ -38,6 +40,8 @@ fn change_of(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Option<Change
         }
         "round" => Change::Round(scalar(1)?.unwrap_or_else(|| constant(1.0))),
         "timestamp" => Change::Timestamp,
+        // What was computed has none.
+        "start_timestamp" => Change::NoStart,
         name => match (float_function(name), histogram_function(name), date_function(name)) {
             (Some(f), _, _) => Change::Float(f),
             (_, Some(f), _) => Change::Histogram(f),
@@ -212,11 +216,12 @@ fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
             }
             columns.hists = Vec::new();
         }
-        Change::Timestamp => {
+        Change::Timestamp | Change::NoStart => {
+            let time = |slot: usize| grid.time(slot % steps) as f64 / 1000.0;
             for slot in 0..columns.kinds.len() {
                 if columns.kinds[slot] != ABSENT {
                     columns.kinds[slot] = FLOAT;
-                    columns.values[slot] = grid.time(slot % steps) as f64 / 1000.0;
+                    columns.values[slot] = if matches!(change, Change::Timestamp) { time(slot) } else { 0.0 };
                 }
             }
             columns.hists = Vec::new();
@@ -251,7 +256,12 @@ pub(super) fn negate(columns: &mut Columns) {
 /// A function of single elements over rows.
 pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Result<Option<Rows<'e>>> {
     let Some(argument) = call.args.first() else { return Ok(None) };
-    if call.function == "timestamp"
+    let take = match call.function {
+        "timestamp" => Some(Take::Time),
+        "start_timestamp" => Some(Take::Start),
+        _ => None,
+    };
+    if let Some(take) = take
         && let ExprKind::Vector(v) = &unwrap_parens(argument).kind
     {
         let (offset, at) = ctx.shift(&v.shift)?;
@@ -259,7 +269,7 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
             return Ok(None);
         }
         let times = at.map_or(grid, |t| Grid { start: t, ..grid }).shifted(-offset);
-        let inner = ctx.plain_rows(v, times, Take::Time);
+        let inner = ctx.plain_rows(v, times, take);
         return Ok(Some(ctx.map_rows(inner, Duplicates::Unite, grid, |columns| {
             times_to_seconds(columns);
             Ok(())
@@ -277,7 +287,7 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
 }
 
 fn is_pointwise(name: &str) -> bool {
-    matches!(name, "clamp" | "clamp_min" | "clamp_max" | "round" | "timestamp")
+    matches!(name, "clamp" | "clamp_min" | "clamp_max" | "round" | "timestamp" | "start_timestamp")
         || float_function(name).is_some()
         || histogram_function(name).is_some()
         || date_function(name).is_some()
@@ -345,13 +355,13 @@ impl Context<'_> {
             "histogram_quantiles" => Out::Vector(histogram::many_quantiles(self, call, grid)?),
             "histogram_fraction" => Out::Vector(histogram::fractions(self, call, grid)?),
             "info" => Out::Vector(super::info::info(self, call, grid)?),
-            // Samples carry no start times here, so there is nothing to answer.
-            "start_timestamp" => Out::Vector(Columns::new(grid.len)),
             name if args.is_empty() && date_function(name).is_some() => {
                 let Some(f) = date_function(name) else { return fail("no such function") };
                 Out::Vector(single_row(steps(&|t| f(&Date::from_unix((t / 1000) as f64)))))
             }
-            "timestamp" if matches!(unwrap_parens(&args[0]).kind, ExprKind::Vector(_)) => {
+            "timestamp" | "start_timestamp"
+                if matches!(unwrap_parens(&args[0]).kind, ExprKind::Vector(_)) =>
+            {
                 // Pinned by `@`: evaluated once, the same at every step.
                 let once = self.eval_node(expr, Grid { len: 1, ..grid })?;
                 match once {

@@ -1,11 +1,14 @@
 //! `rate`, `increase`, `delta` with extrapolation, `irate`, `idelta`.
 //!
+//! A counter that says when it began to count needs less guessing: see [`resets`](super::resets).
+//!
 //! Source: Prometheus, `promql/functions.go` (`extrapolatedRate`, `histogramRate`, `instantValue`).
 
 use std::sync::Arc;
 
 use super::columns::{Columns, FLOAT, Point};
 use super::extended;
+use super::resets;
 use super::window::{RangeJob, Window};
 use crate::model::{CounterResetHint, FloatHistogram};
 use crate::promql::ast::RangeMode;
@@ -23,7 +26,8 @@ pub(super) fn extrapolated(
     if job.spec.mode != RangeMode::Plain {
         return job.each(samples, out, row, |_, w| extended::rate(job, w, counter, per_second));
     }
-    if samples.hist_ts.is_empty() {
+    let starts = counter && !(samples.starts.is_empty() && samples.hist_starts.is_empty());
+    if samples.hist_ts.is_empty() && !starts {
         return floats(job, samples, out, row, counter, per_second);
     }
     job.each(samples, out, row, |_, w| {
@@ -31,17 +35,26 @@ pub(super) fn extrapolated(
             job.ctx.notes.mixed_floats_histograms(job.metric(), job.pos);
             return Point::None;
         }
-        if w.hist_ts.is_empty() {
+        if w.hist_ts.is_empty() && w.starts.is_empty() {
             return growth(w.ts, w.vs, w, job.spec.range, counter, counter, per_second)
                 .map_or(Point::None, Point::Float);
         }
-        if w.hists.len() < 2 {
+        if w.hist_ts.is_empty() {
+            return growth_since_start(job, w, per_second).map_or(Point::None, Point::Float);
+        }
+        let starts = if counter { w.hist_starts } else { &[] };
+        let begun = resets::begun_within(starts, w.hist_ts, w.start);
+        if w.hists.len() < 2 && begun.is_none() {
             return Point::None;
         }
-        let Some(mut growth) = histogram_growth(job, w.hists, counter) else { return Point::None };
+        note_overlap(job, starts, w.hist_ts);
+        let Some(mut growth) = histogram_growth(job, w.hist_ts, w.hists, starts, begun.is_some(), counter)
+        else {
+            return Point::None;
+        };
         let first = w.hists[0].count;
         let to_zero = (growth.count > 0.0 && first >= 0.0).then(|| first / growth.count);
-        growth.scale(factor(w.hist_ts, w, job.spec.range, counter, to_zero, per_second));
+        growth.scale(factor(w.hist_ts, w, job.spec.range, counter, to_zero, per_second, begun));
         Point::histogram(growth)
     })
 }
@@ -88,13 +101,41 @@ fn growth(
         }
     }
     let to_zero = (growth > 0.0 && vs[0] >= 0.0).then(|| vs[0] / growth);
-    Some(growth * factor(ts, w, range, counter, to_zero, per_second))
+    Some(growth * factor(ts, w, range, counter, to_zero, per_second, None))
+}
+
+/// The extrapolated growth of a counter of floats some of which have start times.
+fn growth_since_start(job: &RangeJob<'_, '_>, w: &Window<'_>, per_second: bool) -> Option<f64> {
+    let (ts, vs) = (w.ts, w.vs);
+    let begun = resets::begun_within(w.starts, ts, w.start);
+    if ts.len() < 2 && begun.is_none() {
+        return None;
+    }
+    note_overlap(job, w.starts, ts);
+    let mut growth = vs[vs.len() - 1] - vs[0];
+    for i in 1..vs.len() {
+        if vs[i] < vs[i - 1] || resets::started_between(w.starts, ts, i) {
+            growth += vs[i - 1];
+        }
+    }
+    let to_zero = (growth > 0.0 && vs[0] >= 0.0).then(|| vs[0] / growth);
+    if begun.is_some() {
+        growth += vs[0];
+    }
+    Some(growth * factor(ts, w, job.spec.range, true, to_zero, per_second, begun))
+}
+
+fn note_overlap(job: &RangeJob<'_, '_>, starts: &[i64], ts: &[i64]) {
+    if (1..starts.len()).any(|i| resets::overlaps(starts, ts, i)) {
+        job.ctx.notes.start_time_overlaps(job.metric(), job.pos);
+    }
 }
 
 /// By how much the growth between the first and the last sample is multiplied.
 ///
 /// Up to the window's edge if that is less than 1.1 mean distances between samples away, else half such a distance;
-/// a counter is not extrapolated below zero (`to_zero`: its first value as a multiple of the growth).
+/// a counter is not extrapolated below zero (`to_zero`: its first value as a multiple of the growth). One that is known
+/// to have begun within the window (`begun`) is not extrapolated to the left at all.
 #[inline]
 fn factor(
     ts: &[i64],
@@ -103,12 +144,13 @@ fn factor(
     counter: bool,
     to_zero: Option<f64>,
     per_second: bool,
+    begun: Option<i64>,
 ) -> f64 {
     let (first, last) = (ts[0], ts[ts.len() - 1]);
     let mut to_start = (first - w.start) as f64 / 1000.0;
     let mut to_end = (w.end - last) as f64 / 1000.0;
-    let sampled = (last - first) as f64 / 1000.0;
-    let mean_distance = sampled / (ts.len() - 1) as f64;
+    let mut sampled = (last - first) as f64 / 1000.0;
+    let mean_distance = if ts.len() > 1 { sampled / (ts.len() - 1) as f64 } else { 0.0 };
     let threshold = mean_distance * 1.1;
     if to_start >= threshold {
         to_start = mean_distance / 2.0;
@@ -122,6 +164,10 @@ fn factor(
     if to_end >= threshold {
         to_end = mean_distance / 2.0;
     }
+    if let Some(begun) = begun {
+        sampled = (last - begun) as f64 / 1000.0;
+        to_start = 0.0;
+    }
     let mut factor = (sampled + to_start + to_end) / sampled;
     if per_second {
         factor /= range as f64 / 1000.0;
@@ -129,10 +175,14 @@ fn factor(
     factor
 }
 
-/// The growth from the first to the last histogram, resets taken into account; nothing if they do not fit together.
+/// The growth from the first (with `from_zero`: from nothing) to the last histogram, resets taken into account;
+/// nothing if they do not fit together.
 fn histogram_growth(
     job: &RangeJob<'_, '_>,
+    ts: &[i64],
     hists: &[Arc<FloatHistogram>],
+    starts: &[i64],
+    from_zero: bool,
     counter: bool,
 ) -> Option<FloatHistogram> {
     let notes = &job.ctx.notes;
@@ -143,7 +193,16 @@ fn histogram_growth(
     }
     // What was before a reset does not matter, nor does its layout.
     let mut before: Arc<FloatHistogram> = Arc::clone(first);
-    if counter && hists[1].is_reset_after(first) {
+    let is_reset = |i: usize, before: &FloatHistogram| {
+        hists[i].is_reset_after(before) || resets::started_between(starts, ts, i)
+    };
+    if hists.len() < 2 {
+        let mut growth = (**first).clone();
+        growth.counter_reset_hint = CounterResetHint::Gauge;
+        growth.compact();
+        return Some(growth);
+    }
+    if counter && is_reset(1, first) {
         before = Arc::new(FloatHistogram {
             schema: hists[1].schema,
             custom_values: hists[1].custom_values.clone(),
@@ -164,14 +223,20 @@ fn histogram_growth(
         notes.bounds_reconciled("subtraction", job.pos);
     }
     if counter {
-        for h in &hists[1..] {
-            if h.is_reset_after(&before) {
+        for (i, h) in hists.iter().enumerate().skip(1) {
+            if is_reset(i, &before) {
                 let done = growth.add(&before).ok()?;
                 if done.bounds_reconciled {
                     notes.bounds_reconciled("addition", job.pos);
                 }
             }
             before = Arc::clone(h);
+        }
+        if from_zero {
+            let done = growth.add(first).ok()?;
+            if done.bounds_reconciled {
+                notes.bounds_reconciled("addition", job.pos);
+            }
         }
     } else if !is_gauge(first) || !is_gauge(last) {
         notes.not_a_gauge(job.metric(), job.pos);
@@ -185,18 +250,26 @@ fn histogram_growth(
 pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> Point {
     let notes = &job.ctx.notes;
     // The last two of each kind, newest first; of those the two newest.
-    let floats = w.ts.iter().zip(w.vs).rev().take(2).map(|(t, v)| (*t, Point::Float(*v)));
-    let hists = w.hist_ts.iter().zip(w.hists).rev().take(2).map(|(t, h)| (*t, Point::Histogram(h.clone())));
-    let mut newest: Vec<(i64, Point)> = floats.chain(hists).collect();
-    newest.sort_by_key(|(t, _)| std::cmp::Reverse(*t));
-    let [(t1, now), (t0, before), ..] = &newest[..] else { return Point::None };
+    let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
+    let floats = w.ts.iter().zip(w.vs).enumerate().rev().take(2);
+    let floats = floats.map(|(i, (t, v))| (*t, start(w.starts, i), Point::Float(*v)));
+    let hists = w.hist_ts.iter().zip(w.hists).enumerate().rev().take(2);
+    let hists = hists.map(|(i, (t, h))| (*t, start(w.hist_starts, i), Point::Histogram(h.clone())));
+    let mut newest: Vec<(i64, i64, Point)> = floats.chain(hists).collect();
+    newest.sort_by_key(|(t, _, _)| std::cmp::Reverse(*t));
+    let [(t1, s1, now), (t0, s0, before), ..] = &newest[..] else { return Point::None };
+    let (starts, times) = ([*s0, *s1], [*t0, *t1]);
+    let restarted = counter && resets::started_between(&starts, &times, 1);
+    if counter {
+        note_overlap(job, &starts, &times);
+    }
     let seconds = (t1 - t0) as f64 / 1000.0;
     if t0 == t1 {
         return Point::None;
     }
     match (now, before) {
         (Point::Float(now), Point::Float(before)) => {
-            let growth = if counter && now < before { *now } else { now - before };
+            let growth = if restarted || (counter && now < before) { *now } else { now - before };
             Point::Float(if counter { growth / seconds } else { growth })
         }
         (Point::Histogram(now), Point::Histogram(before)) => {
@@ -208,7 +281,7 @@ pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> 
                 notes.not_a_gauge(job.metric(), job.pos);
             }
             let mut growth = (**now).clone();
-            if !counter || !now.is_reset_after(before) {
+            if !restarted && (!counter || !now.is_reset_after(before)) {
                 match growth.subtract(before) {
                     Ok(done) if done.bounds_reconciled => notes.bounds_reconciled("subtraction", job.pos),
                     Ok(_) => {}

@@ -16,6 +16,8 @@ pub(super) enum Take {
     Value,
     /// The sample's own time in milliseconds, as a float.
     Time,
+    /// The same of its start time; 0 if it has none.
+    Start,
 }
 
 impl Context<'_> {
@@ -105,6 +107,11 @@ pub(super) fn has_one_name(matchers: &[Matcher]) -> bool {
     matchers.iter().any(|m| m.name == METRIC_NAME && m.op == MatchOp::Equal && !m.value.is_empty())
 }
 
+/// A sample's start time.
+fn start(starts: &[i64], i: usize) -> f64 {
+    starts.get(i).map_or(0.0, |s| *s as f64)
+}
+
 /// Fills a row with the newest sample at each time, and answers how many slots that made.
 fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut Columns, row: usize) -> u64 {
     let span = out.span(row);
@@ -122,7 +129,11 @@ fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut C
             let Some(last) = next.checked_sub(1) else { continue };
             if ts[last] > t.saturating_sub(lookback) && !is_stale_marker(vs[last]) {
                 *kind = FLOAT;
-                *value = if take == Take::Time { ts[last] as f64 } else { vs[last] };
+                *value = match take {
+                    Take::Value => vs[last],
+                    Take::Time => ts[last] as f64,
+                    Take::Start => start(&samples.starts, last),
+                };
                 found += 1;
             }
         }
@@ -139,16 +150,24 @@ fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut C
         }
         let float = floats.checked_sub(1).map(|i| (samples.ts[i], samples.vs[i]));
         let hist = hists.checked_sub(1).map(|i| (samples.hist_ts[i], &samples.hists[i]));
+        let (float_start, hist_start) = if take == Take::Start {
+            (
+                start(&samples.starts, floats.wrapping_sub(1)),
+                start(&samples.hist_starts, hists.wrapping_sub(1)),
+            )
+        } else {
+            (0.0, 0.0)
+        };
         let after = t.saturating_sub(lookback);
         match (float, hist) {
             (f, Some((th, h))) if f.is_none_or(|(tf, _)| tf < th) => {
                 if th > after && !h.is_stale_marker() {
                     match take {
                         Take::Value => out.set(slot, Point::Histogram(h.clone())),
-                        Take::Time => {
+                        Take::Time | Take::Start => {
                             // Marked as a histogram's time, for `info` refuses those.
                             out.set(slot, Point::Histogram(h.clone()));
-                            out.values[slot] = th as f64;
+                            out.values[slot] = if take == Take::Time { th as f64 } else { hist_start };
                         }
                     }
                     found += h.size_in_samples();
@@ -156,7 +175,12 @@ fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut C
             }
             (Some((tf, v)), _) => {
                 if tf > after && !is_stale_marker(v) {
-                    out.set(slot, Point::Float(if take == Take::Time { tf as f64 } else { v }));
+                    let value = match take {
+                        Take::Value => v,
+                        Take::Time => tf as f64,
+                        Take::Start => float_start,
+                    };
+                    out.set(slot, Point::Float(value));
                     found += 1;
                 }
             }

@@ -21,6 +21,9 @@ pub(super) struct Window<'a> {
     pub vs: &'a [f64],
     pub hist_ts: &'a [i64],
     pub hists: &'a [Arc<FloatHistogram>],
+    /// Start times of the floats and of the histograms, where start times are asked for and there are any; else empty.
+    pub starts: &'a [i64],
+    pub hist_starts: &'a [i64],
     pub start: i64,
     pub end: i64,
     /// The evaluation time.
@@ -90,6 +93,8 @@ impl WindowSpec {
                 vs: &samples.vs[flo.min(fhi)..fhi],
                 hist_ts: &samples.hist_ts[hlo.min(hhi)..hhi],
                 hists: &samples.hists[hlo.min(hhi)..hhi],
+                starts: samples.starts.get(flo.min(fhi)..fhi).unwrap_or(&[]),
+                hist_starts: samples.hist_starts.get(hlo.min(hhi)..hhi).unwrap_or(&[]),
                 start,
                 end,
                 time,
@@ -110,6 +115,8 @@ pub(super) enum Source {
         series: Vec<SeriesSnapshot>,
         /// Only counts, sums and resets of histograms matter.
         stats_only: bool,
+        /// Whether start times are asked for.
+        starts: bool,
     },
     /// A subquery's result over its own grid.
     Table(Columns, Grid),
@@ -134,8 +141,12 @@ impl Source {
     pub fn load(&self, i: usize, after: i64, to: i64, out: &mut Samples) {
         out.clear();
         match self {
-            Source::Storage { series, stats_only } => {
+            Source::Storage { series, stats_only, starts } => {
                 series[i].read(after.saturating_add(1), to, out);
+                if !starts {
+                    out.starts.clear();
+                    out.hist_starts.clear();
+                }
                 drop_stale(out);
                 if *stats_only {
                     strip(out);
@@ -177,11 +188,15 @@ fn drop_stale(samples: &mut Samples) {
     if samples.vs.iter().any(|v| is_stale_marker(*v)) {
         let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
         samples.ts.retain(|_| kept.next().unwrap_or(false));
+        let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
+        samples.starts.retain(|_| kept.next().unwrap_or(false));
         samples.vs.retain(|v| !is_stale_marker(*v));
     }
     if samples.hists.iter().any(|h| h.is_stale_marker()) {
         let mut kept = samples.hists.iter().map(|h| !h.is_stale_marker());
         samples.hist_ts.retain(|_| kept.next().unwrap_or(false));
+        let mut kept = samples.hists.iter().map(|h| !h.is_stale_marker());
+        samples.hist_starts.retain(|_| kept.next().unwrap_or(false));
         samples.hists.retain(|h| !h.is_stale_marker());
     }
 }
@@ -301,7 +316,8 @@ impl Context<'_> {
                 let (after, to) = spec.reach(grid);
                 let series = self.select(&m.vector.matchers, after, to);
                 let stats_only = self.stats_only(&m.vector);
-                Ok((Source::Storage { series, stats_only }, spec, has_one_name(&m.vector.matchers)))
+                let starts = self.options.features.use_start_timestamps && spec.mode == RangeMode::Plain;
+                Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
             }
             ExprKind::Subquery(s) => {
                 let (columns, inner, spec) = self.subquery(s, grid)?;

@@ -8,6 +8,8 @@ pub struct Features {
     pub extended_range_selectors: bool,
     pub binop_fill_modifiers: bool,
     pub delayed_name_removal: bool,
+    /// Rates and `resets` take the start times of samples into account.
+    pub use_start_timestamps: bool,
 }
 
 impl Features {
@@ -20,6 +22,7 @@ impl Features {
             extended_range_selectors: true,
             binop_fill_modifiers: true,
             delayed_name_removal: true,
+            use_start_timestamps: true,
         }
     }
 
@@ -31,6 +34,7 @@ impl Features {
             "promql-extended-range-selectors" => &mut self.extended_range_selectors,
             "promql-binop-fill-modifiers" => &mut self.binop_fill_modifiers,
             "promql-delayed-name-removal" => &mut self.delayed_name_removal,
+            "use-start-timestamps" => &mut self.use_start_timestamps,
             _ => return false,
         };
         *flag = true;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::points::{Point, renamed};
+use super::script::Loaded;
 use crate::model::{CounterResetHint, FloatHistogram, Labels, Span, Timestamp};
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{SampleValue, Storage, StorageOptions};
 
 /// The schema of native histograms with custom buckets.
 const CUSTOM_BUCKETS: i32 = -53;
@@ -16,40 +17,38 @@ const BUCKET_BOUND: &str = "le";
 /// All samples so far, by series and time.
 #[derive(Default)]
 pub(super) struct Data {
-    series: BTreeMap<Labels, BTreeMap<Timestamp, Sample>>,
+    series: BTreeMap<Labels, BTreeMap<Timestamp, Started>>,
     /// A storage with just this in it.
     storage: Option<Storage>,
 }
 
-#[derive(Clone)]
-enum Sample {
-    Float(f64),
-    Histogram(Arc<FloatHistogram>),
-}
+/// A sample with its start time; 0 means none.
+type Started = (SampleValue, Timestamp);
 
 impl Data {
     /// Adds series whose points are `step_ms` apart, the first at 0. With `classic_too` classic histograms are added
     /// as native ones with custom buckets as well.
-    pub(super) fn load(&mut self, step_ms: i64, classic_too: bool, series: &[(Labels, Vec<Point>)]) {
+    pub(super) fn load(&mut self, step_ms: i64, classic_too: bool, series: &[Loaded]) {
         self.storage = None;
         let mut classics = BTreeMap::new();
-        for (labels, points) in series {
+        for Loaded { labels, points, starts } in series {
             for (i, point) in points.iter().enumerate() {
                 let ts = step_ms.saturating_mul(i as i64);
                 let sample = match point {
                     Point::None => continue,
-                    Point::Float(v) => Sample::Float(*v),
-                    Point::Histogram { value, .. } => Sample::Histogram(value.clone()),
+                    Point::Float(v) => SampleValue::Float(*v),
+                    Point::Histogram { value, .. } => SampleValue::Histogram(value.clone()),
                 };
-                if classic_too && let Sample::Float(v) = sample {
+                let start = starts.get(i).copied().flatten().map_or(0, |offset| ts.saturating_add(offset));
+                if classic_too && let SampleValue::Float(v) = sample {
                     note_classic(&mut classics, labels, ts, v);
                 }
-                self.series.entry(labels.clone()).or_default().insert(ts, sample);
+                self.series.entry(labels.clone()).or_default().insert(ts, (sample, start));
             }
         }
         for ((labels, ts), classic) in classics {
-            let sample = Sample::Histogram(Arc::new(classic.converted()));
-            self.series.entry(labels).or_default().insert(ts, sample);
+            let sample = SampleValue::Histogram(Arc::new(classic.converted()));
+            self.series.entry(labels).or_default().insert(ts, (sample, 0));
         }
     }
 
@@ -74,22 +73,23 @@ impl Data {
     }
 }
 
-/// Appends one series. Floats and histograms each fill a batch of their own, since a batch has no order between them.
-fn append(storage: &Storage, labels: &Labels, samples: &BTreeMap<Timestamp, Sample>) -> Result<(), String> {
-    let samples: Vec<(&Timestamp, &Sample)> = samples.iter().collect();
+/// Appends one series. Samples of one kind fill a batch of their own, since a batch has no order between the kinds.
+fn append(storage: &Storage, labels: &Labels, samples: &BTreeMap<Timestamp, Started>) -> Result<(), String> {
+    let samples: Vec<(&Timestamp, &Started)> = samples.iter().collect();
+    let kind = |s: &Started| (std::mem::discriminant(&s.0), s.1 != 0);
     let mut hints = Hints::default();
-    for run in samples.chunk_by(|a, b| std::mem::discriminant(a.1) == std::mem::discriminant(b.1)) {
+    for run in samples.chunk_by(|a, b| kind(a.1) == kind(b.1)) {
         let mut appender = storage.appender();
         let series = appender.series(labels).map_err(|e| e.to_string())?;
-        for (ts, sample) in run {
-            let appended = match sample {
-                Sample::Float(v) => {
+        for (ts, (sample, start)) in run {
+            let stored = match sample {
+                SampleValue::Float(v) => {
                     hints = Hints::default();
-                    appender.append(series, **ts, *v)
+                    SampleValue::Float(*v)
                 }
-                Sample::Histogram(h) => appender.append_histogram(series, **ts, hints.stored(h)),
+                SampleValue::Histogram(h) => SampleValue::Histogram(hints.stored(h)),
             };
-            appended.map_err(|e| e.to_string())?;
+            appender.append_with_start(series, **ts, *start, stored).map_err(|e| e.to_string())?;
         }
         let stats = appender.commit().map_err(|e| e.to_string())?;
         if stats.samples != run.len() as u64 {

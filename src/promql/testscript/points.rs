@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME, MatchOp, Span, stale_marker};
+use crate::model::{
+    CounterResetHint, FloatHistogram, Labels, METRIC_NAME, MatchOp, Span, parse_duration_ms, stale_marker,
+};
 use crate::promql::parser::parse_selector;
 
 /// How many points one line may stand for.
@@ -258,18 +260,47 @@ fn spans(offset: i32, buckets: usize) -> Vec<Span> {
     }
 }
 
-/// How many positions a line of start times has: `_`, `_x5`, `-1m`, `-1mx5`, `-1m+1sx5`.
-pub(super) fn start_times(text: &str) -> Result<usize, String> {
-    let mut positions = 0usize;
+/// The positions of a line of start times, each in ms relative to its sample: `_`, `_x5`, `-1m`, `-1mx5`, `-1m+1sx5`.
+pub(super) fn start_times(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut positions = Vec::new();
     for word in text.split_whitespace() {
         let bad = || format!("expected a start time, got {word:?}");
-        let times = match word.rsplit_once('x') {
-            Some((_, times)) => times.parse::<usize>().ok().filter(|n| *n < MAX_POINTS).ok_or_else(bad)?,
-            None => 0,
+        let (item, times) = match word.rsplit_once('x') {
+            Some((item, times)) => {
+                (item, times.parse::<usize>().ok().filter(|n| *n < MAX_POINTS).ok_or_else(bad)?)
+            }
+            None => (word, 0),
         };
-        positions += if word.starts_with("_x") { times } else { times + 1 };
+        if positions.len() + times >= MAX_POINTS {
+            return Err(format!("more than {MAX_POINTS} points on a line"));
+        }
+        if item == "_" {
+            let n = if word == "_" { 1 } else { times };
+            positions.resize(positions.len() + n, None);
+            continue;
+        }
+        let (mut offset, rest) = signed_duration(item).ok_or_else(bad)?;
+        let step = match signed_duration(rest) {
+            Some((step, "")) => step,
+            None if rest.is_empty() => 0,
+            _ => return Err(bad()),
+        };
+        positions.push(Some(offset));
+        for _ in 0..times {
+            offset += step;
+            positions.push(Some(offset));
+        }
     }
     Ok(positions)
+}
+
+/// A duration in ms with a sign or none, at the start of a text; a bare 0 is one too.
+fn signed_duration(text: &str) -> Option<(i64, &str)> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let end = unsigned.find(['-', '+']).unwrap_or(unsigned.len());
+    let (word, rest) = unsigned.split_at(end);
+    let ms = if word == "0" { 0 } else { parse_duration_ms(word).ok()? };
+    Some((if text.starts_with('-') { -ms } else { ms }, rest))
 }
 
 /// The name of a metric among labels, and the labels without it.

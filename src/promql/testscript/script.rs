@@ -12,8 +12,16 @@ pub(super) struct Command {
 
 pub(super) enum CommandKind {
     Clear,
-    Load { step_ms: i64, classic_too: bool, series: Vec<(Labels, Vec<Point>)> },
+    Load { step_ms: i64, classic_too: bool, series: Vec<Loaded> },
     Eval(Box<Eval>),
+}
+
+/// A series to load.
+pub(super) struct Loaded {
+    pub(super) labels: Labels,
+    pub(super) points: Vec<Point>,
+    /// Start times, each in ms relative to its point; empty, or as many as points.
+    pub(super) starts: Vec<Option<i64>>,
 }
 
 /// One case: an expression, when it is evaluated, and what is demanded.
@@ -137,7 +145,7 @@ fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<
     };
     let step_ms = time(step).map_err(|e| (0, e))?;
     let mut series = Vec::new();
-    let mut start_times: Option<(Labels, usize)> = None;
+    let mut start_times: Option<(Labels, Vec<Option<i64>>)> = None;
     for (line, text) in lines {
         let at = |message: String| (line, message);
         let found = points::series(text).map_err(at)?;
@@ -146,12 +154,14 @@ fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<
             continue;
         }
         let points = points::points(found.points).map_err(at)?;
-        if let Some((labels, positions)) = start_times.take()
-            && (labels != found.labels || positions != points.len())
-        {
-            return Err(at(format!("the start times of {labels} do not fit the line below")));
-        }
-        series.push((found.labels, points));
+        let starts = match start_times.take() {
+            Some((labels, starts)) if labels != found.labels || starts.len() != points.len() => {
+                return Err(at(format!("the start times of {labels} do not fit the line below")));
+            }
+            Some((_, starts)) => starts,
+            None => Vec::new(),
+        };
+        series.push(Loaded { labels: found.labels, points, starts });
     }
     Ok(CommandKind::Load { step_ms, classic_too, series })
 }

@@ -21,7 +21,9 @@ pub use reader::Block;
 pub use writer::BlockWriter;
 
 /// Begins every block; the last byte is the version.
-pub const MAGIC: [u8; 8] = *b"SGBLK\0\0\x01";
+pub const MAGIC: [u8; 8] = *b"SGBLK\0\0\x02";
+/// The version before, which had no start times; it is read as well.
+const MAGIC_BEFORE: [u8; 8] = *b"SGBLK\0\0\x01";
 /// The magic, and eight bytes of zero.
 pub const HEADER_BYTES: usize = 16;
 /// So many bytes of data share a checksum.
@@ -33,6 +35,11 @@ pub const EXTENSION: &str = "block";
 pub const COLUMN_BYTES: usize = 40;
 /// Bytes of one label pair in the index: symbols of name and value, place of its postings.
 pub const PAIR_BYTES: usize = 12;
+
+/// In a series' entry, in place of a float chunk's time column: the chunk is one of histograms.
+pub const HISTOGRAM_CHUNK: u64 = 1;
+/// The same: the start times of the series' samples follow.
+pub const STARTS_CHUNK: u64 = 3;
 
 /// The parts of the index, in the order in which they lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +105,8 @@ impl Footer {
         let bytes = &block[at..];
         let field = |i: usize| super::coding::u64_at(bytes, i * 8);
         let crc = super::coding::crc32c(&bytes[..FOOTER_FIELDS * 8]);
-        if !block.starts_with(&MAGIC) || !bytes.ends_with(&MAGIC) || field(FOOTER_FIELDS)? != u64::from(crc) {
+        let whole = |magic: &[u8]| block.starts_with(magic) && bytes.ends_with(magic);
+        if !(whole(&MAGIC) || whole(&MAGIC_BEFORE)) || field(FOOTER_FIELDS)? != u64::from(crc) {
             return None;
         }
         let mut parts = [0; PARTS + 1];

@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use roaring::RoaringBitmap;
 
 use super::map::Map;
-use super::{COLUMN_BYTES, Footer, HEADER_BYTES, PAGE_BYTES, PAIR_BYTES, Part};
+use super::{
+    COLUMN_BYTES, Footer, HEADER_BYTES, HISTOGRAM_CHUNK, PAGE_BYTES, PAIR_BYTES, Part, STARTS_CHUNK,
+};
 use crate::model::{Labels, Matcher, Timestamp};
 use crate::storage::api::Samples;
 use crate::storage::chunk::open::trim;
+use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{CHUNK_SAMPLES_MAX, floats, histograms, ints};
 use crate::storage::coding::{Cursor, crc32c, u32_at, u64_at};
 use crate::storage::index::{Lookup, select};
@@ -320,12 +323,18 @@ impl Block {
         out: &mut Samples,
         scratch: &mut ReadScratch,
     ) {
+        let begin = (out.ts.len(), out.hist_ts.len());
+        let mut has_starts = false;
         let read = self.entry(series).and_then(|(_, mut cursor)| {
             let mut at = cursor.varint()?;
             while !cursor.is_empty() {
                 let column = cursor.varint()?;
                 let len = cursor.varint()?;
-                if column & 1 == 1 {
+                if column == STARTS_CHUNK {
+                    // The last of a series' chunks.
+                    out.extend_starts(&Starts::decode(self.data(at, len)?)?, begin);
+                    has_starts = true;
+                } else if column == HISTOGRAM_CHUNK {
                     let n = usize::try_from(cursor.varint()?).ok()?;
                     let first = cursor.signed()?;
                     let last = first.wrapping_add(cursor.varint()? as i64);
@@ -333,6 +342,8 @@ impl Block {
                         let bytes = self.data(at, len)?;
                         histograms::decode(bytes, n, from, to, &mut out.hist_ts, &mut out.hists)?;
                     }
+                } else if column & 1 == 1 {
+                    return None;
                 } else {
                     self.read_floats(column >> 1, (at, len), (from, to), out, scratch)?;
                 }
@@ -340,6 +351,9 @@ impl Block {
             }
             Some(())
         });
+        if !has_starts {
+            out.pad_starts();
+        }
         if read.is_none() {
             self.note_damage("a chunk cannot be read");
         }

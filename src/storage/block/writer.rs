@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::{Footer, HEADER_BYTES, MAGIC, PAGE_BYTES, PARTS};
+use super::{Footer, HEADER_BYTES, HISTOGRAM_CHUNK, MAGIC, PAGE_BYTES, PARTS, STARTS_CHUNK};
 use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::Samples;
 use crate::storage::chunk::histograms::HistogramEncoder;
+use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{BLOCK_CHUNK_SAMPLES, floats, ints};
 use crate::storage::coding::{crc32c, put_signed, put_varint};
 
@@ -91,13 +92,19 @@ impl<'a, W: Write> BlockWriter<'a, W> {
         }
         for (ts, hs) in split(&samples.hist_ts).map(|r| (&samples.hist_ts[r.clone()], &samples.hists[r])) {
             let bytes = histogram_chunk(ts, hs);
-            put_varint(&mut chunks, 1);
+            put_varint(&mut chunks, HISTOGRAM_CHUNK);
             put_varint(&mut chunks, bytes.len() as u64);
             put_varint(&mut chunks, ts.len() as u64);
             put_signed(&mut chunks, ts[0]);
             put_varint(&mut chunks, ts[ts.len() - 1].wrapping_sub(ts[0]) as u64);
             self.scratch.extend_from_slice(&bytes);
             self.count(ts);
+        }
+        if let Some(starts) = starts(samples) {
+            let at = self.scratch.len();
+            starts.encode(&mut self.scratch);
+            put_varint(&mut chunks, STARTS_CHUNK);
+            put_varint(&mut chunks, (self.scratch.len() - at) as u64);
         }
         put_varint(&mut self.entries, pairs.len() as u64);
         let mut before = 0;
@@ -256,6 +263,21 @@ fn put_postings(out: &mut Vec<u8>, ids: &[u32]) {
         put_varint(out, run.len() as u64 - 1);
         next = run[0] + run.len() as u32;
     }
+}
+
+/// The start times of floats and histograms; `None` if there are none.
+fn starts(samples: &Samples) -> Option<Starts> {
+    if samples.starts.is_empty() && samples.hist_starts.is_empty() {
+        return None;
+    }
+    let none = |starts: &[Timestamp], i: usize| starts.get(i).copied().unwrap_or(0);
+    let floats = samples.ts.iter().enumerate().map(|(i, ts)| (*ts, none(&samples.starts, i)));
+    let hists = samples.hist_ts.iter().enumerate().map(|(i, ts)| (*ts, none(&samples.hist_starts, i)));
+    let mut all: Vec<(Timestamp, Timestamp)> = floats.chain(hists).collect();
+    all.sort_unstable_by_key(|(ts, _)| *ts);
+    let mut starts = Starts::default();
+    all.iter().for_each(|(ts, start)| starts.push(*ts, *start));
+    Some(starts).filter(|s| !s.is_empty())
 }
 
 fn histogram_chunk(ts: &[Timestamp], hs: &[Arc<FloatHistogram>]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! - [`floats`]: a column of `f64`: one tag byte names the plan (constant, decimal, raw bits), the rest is `ints`.
 //! - [`open`]: the chunk that still grows, a sample at a time.
 //! - [`histograms`]: native histograms, one after the other.
+//! - [`starts`]: the start times beside them.
 //!
 //! A decoder bounds every count and width by its input: damaged bytes give `None`, or wrong values that a checksum
 //! of the file around them has to catch, but never a panic or unbounded memory.
@@ -12,6 +13,7 @@ pub mod floats;
 pub mod histograms;
 pub mod ints;
 pub mod open;
+pub mod starts;
 
 /// How many samples an open chunk takes before it is encoded for good.
 pub const OPEN_CHUNK_SAMPLES: u16 = 120;

@@ -14,7 +14,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use series::{HeadSeries, Refusal, SeriesPart, TimeColumns};
 
-use super::api::SeriesRef;
+use super::api::{SampleValue, SeriesRef};
+use super::wal::LoggedSample;
 use crate::model::Timestamp;
 
 /// How many shards there are; their set fits in a `u64`.
@@ -103,6 +104,19 @@ impl Shard {
             self.chunk_bytes += bytes as u64;
         }
         Some(result)
+    }
+
+    /// Appends a sample of any kind; `None` if its series has no slot.
+    pub fn append(&mut self, sample: &LoggedSample, window_start: Timestamp) -> Option<Result<(), Refusal>> {
+        let (id, ts, start) = (id_of(sample.series), sample.ts, sample.start);
+        match &sample.value {
+            SampleValue::Float(v) => {
+                self.with_series(id, |s, columns| s.append(ts, v.to_bits(), start, window_start, columns))
+            }
+            SampleValue::Histogram(h) => {
+                Some(self.get_mut(id)?.0.append_histogram(ts, h, start, window_start))
+            }
+        }
     }
 
     /// All slots, also those of no series.

@@ -1,4 +1,4 @@
-//! One series in memory: the open chunk, the full chunks, histograms.
+//! One series in memory: the open chunk, the full chunks, and what few series have: histograms, start times.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::Samples;
 use crate::storage::chunk::histograms::{self, HistogramEncoder, same_bits};
 use crate::storage::chunk::open::{OpenChunk, trim};
+use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{OPEN_CHUNK_SAMPLES, floats, ints};
 use crate::storage::coding::Cursor;
 
@@ -113,12 +114,27 @@ pub struct HistogramChunk {
     pub bytes: Arc<[u8]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Histograms {
     open: HistogramEncoder,
     /// The newest, to tell a repeated sample from a conflicting one.
-    newest: (Timestamp, Arc<FloatHistogram>),
+    newest: Option<Arc<FloatHistogram>>,
     sealed: Vec<HistogramChunk>,
+}
+
+/// What most series have nothing of.
+#[derive(Clone, Debug)]
+struct Rare {
+    /// The time of the newest histogram that was ever appended.
+    last_histogram: Timestamp,
+    histograms: Histograms,
+    starts: Starts,
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Rare { last_histogram: Timestamp::MIN, histograms: Histograms::default(), starts: Starts::default() }
+    }
 }
 
 /// Why a sample is not taken.
@@ -136,7 +152,7 @@ pub struct HeadSeries {
     floats: OpenChunk,
     /// Shared with readers; copied only if one holds it while it changes.
     sealed: Option<Arc<Vec<Chunk>>>,
-    histograms: Option<Box<Histograms>>,
+    rare: Option<Box<Rare>>,
     /// Whether the WAL has the labels of this series.
     pub logged: bool,
     /// Whether it was empty when idle series were last looked for.
@@ -148,9 +164,9 @@ impl HeadSeries {
     #[inline]
     #[must_use]
     pub fn last_ts(&self) -> Timestamp {
-        match &self.histograms {
+        match &self.rare {
             None => self.floats.last_ts(),
-            Some(h) => self.floats.last_ts().max(h.newest.0),
+            Some(rare) => self.floats.last_ts().max(rare.last_histogram),
         }
     }
 
@@ -184,17 +200,19 @@ impl HeadSeries {
         if ts < last {
             return Err(Refusal::OutOfOrder);
         }
-        let same = self.histograms.as_ref().is_some_and(|x| x.newest.0 == ts && same_bits(&x.newest.1, h));
+        let newest = self.rare.as_ref().filter(|r| r.last_histogram == ts);
+        let same = newest.and_then(|r| r.histograms.newest.as_ref()).is_some_and(|n| same_bits(n, h));
         Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
     }
 
-    /// Appends a sample. A chunk that is full, or that began before `window_start`, is encoded first; then the second
+    /// Appends a sample; a `start` time of 0 means none. A chunk that is full, or that began before `window_start`, is encoded first; then the second
     /// result is its size in bytes.
     #[inline]
     pub fn append(
         &mut self,
         ts: Timestamp,
         bits: u64,
+        start: Timestamp,
         window_start: Timestamp,
         columns: &mut TimeColumns,
     ) -> (Result<(), Refusal>, Option<usize>) {
@@ -209,7 +227,16 @@ impl HeadSeries {
         };
         self.floats.append(ts, bits);
         self.idle = false;
+        if start != 0 || self.rare.is_some() {
+            self.note_start(ts, start);
+        }
         (Ok(()), sealed)
+    }
+
+    /// Notes the start time of the sample that was appended last.
+    #[cold]
+    fn note_start(&mut self, ts: Timestamp, start: Timestamp) {
+        self.rare.get_or_insert_default().starts.push(ts, start);
     }
 
     /// Appends a histogram.
@@ -220,17 +247,15 @@ impl HeadSeries {
         &mut self,
         ts: Timestamp,
         h: &Arc<FloatHistogram>,
+        start: Timestamp,
         window_start: Timestamp,
     ) -> Result<(), Refusal> {
         self.check_histogram(ts, h)?;
-        let histograms = self.histograms.get_or_insert_with(|| {
-            Box::new(Histograms {
-                open: HistogramEncoder::default(),
-                newest: (ts, Arc::clone(h)),
-                sealed: Vec::new(),
-            })
-        });
-        histograms.newest = (ts, Arc::clone(h));
+        let rare = self.rare.get_or_insert_default();
+        rare.last_histogram = ts;
+        rare.starts.push(ts, start);
+        let histograms = &mut rare.histograms;
+        histograms.newest = Some(Arc::clone(h));
         let open = &mut histograms.open;
         if open.is_full() || (!open.is_empty() && open.first_ts() < window_start) {
             histograms.sealed.push(HistogramChunk {
@@ -287,7 +312,7 @@ impl HeadSeries {
     pub fn first_ts(&self) -> Option<Timestamp> {
         let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.ts.first);
         let open = (!self.floats.is_empty()).then(|| self.floats.first_ts());
-        let histograms = self.histograms.as_ref().and_then(|h| {
+        let histograms = self.rare.as_ref().map(|r| &r.histograms).and_then(|h| {
             let open = (!h.open.is_empty()).then(|| h.open.first_ts());
             h.sealed.first().map(|c| c.first).or(open)
         });
@@ -300,18 +325,7 @@ impl HeadSeries {
         SeriesPart {
             sealed: self.sealed.clone(),
             open: self.floats.clone(),
-            histograms: self.histograms.as_ref().map(|h| {
-                let mut chunks = h.sealed.clone();
-                if !h.open.is_empty() {
-                    chunks.push(HistogramChunk {
-                        first: h.open.first_ts(),
-                        last: h.open.last_ts(),
-                        count: h.open.len() as u16,
-                        bytes: h.open.bytes().into(),
-                    });
-                }
-                chunks.into_boxed_slice()
-            }),
+            rare: self.rare.as_ref().map(|r| Box::new(r.snapshot())),
         }
     }
 
@@ -338,7 +352,9 @@ impl HeadSeries {
             self.floats.clear();
             self.floats.shrink();
         }
-        if let Some(h) = &mut self.histograms {
+        if let Some(rare) = &mut self.rare {
+            rare.starts.drop_before(before);
+            let h = &mut rare.histograms;
             h.sealed.retain(|c| c.last >= before);
             if !h.open.is_empty() && h.open.last_ts() < before {
                 let _dropped = h.open.finish();
@@ -352,24 +368,47 @@ impl HeadSeries {
     pub fn is_empty(&self) -> bool {
         self.sealed.is_none()
             && self.floats.is_empty()
-            && self.histograms.as_ref().is_none_or(|h| h.sealed.is_empty() && h.open.is_empty())
+            && self.rare.as_ref().is_none_or(|r| r.histograms.is_empty())
     }
 
     /// How many samples it holds.
     #[must_use]
     pub fn samples(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| u64::from(c.ts.count)).sum();
-        let histograms = self
-            .histograms
-            .as_ref()
-            .map_or(0, |h| h.sealed.iter().map(|c| u64::from(c.count)).sum::<u64>() + h.open.len() as u64);
+        let histograms = self.rare.as_ref().map_or(0, |r| r.histograms.samples());
         sealed + self.floats.len() as u64 + histograms
     }
 
     /// Bytes on the heap of the open chunk.
     #[must_use]
     pub fn open_bytes(&self) -> usize {
-        self.floats.heap_bytes()
+        self.floats.heap_bytes() + self.rare.as_ref().map_or(0, |r| size_of::<Rare>() + r.starts.heap_bytes())
+    }
+}
+
+impl Histograms {
+    fn is_empty(&self) -> bool {
+        self.sealed.is_empty() && self.open.is_empty()
+    }
+
+    fn samples(&self) -> u64 {
+        self.sealed.iter().map(|c| u64::from(c.count)).sum::<u64>() + self.open.len() as u64
+    }
+}
+
+impl Rare {
+    fn snapshot(&self) -> RarePart {
+        let open = &self.histograms.open;
+        let mut chunks = self.histograms.sealed.clone();
+        if !open.is_empty() {
+            chunks.push(HistogramChunk {
+                first: open.first_ts(),
+                last: open.last_ts(),
+                count: open.len() as u16,
+                bytes: open.bytes().into(),
+            });
+        }
+        RarePart { histograms: chunks.into_boxed_slice(), starts: self.starts.clone() }
     }
 }
 
@@ -378,12 +417,19 @@ impl HeadSeries {
 pub struct SeriesPart {
     sealed: Option<Arc<Vec<Chunk>>>,
     open: OpenChunk,
-    histograms: Option<Box<[HistogramChunk]>>,
+    rare: Option<Box<RarePart>>,
+}
+
+#[derive(Clone, Debug)]
+struct RarePart {
+    histograms: Box<[HistogramChunk]>,
+    starts: Starts,
 }
 
 impl SeriesPart {
     /// Appends the samples in `from..=to` to the columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples, scratch: &mut Vec<i64>) {
+        let begin = (out.ts.len(), out.hist_ts.len());
         for chunk in self.sealed.iter().flat_map(|s| s.iter()) {
             if chunk.ts.last < from || chunk.ts.first > to {
                 continue;
@@ -399,7 +445,17 @@ impl SeriesPart {
             trim(at, from, to, &mut out.ts, &mut out.vs);
         }
         self.open.read(from, to, &mut out.ts, &mut out.vs);
-        for chunk in self.histograms.iter().flat_map(|h| h.iter()) {
+        match &self.rare {
+            None => out.pad_starts(),
+            Some(rare) => rare.read(from, to, begin, out),
+        }
+    }
+}
+
+impl RarePart {
+    /// Appends the histograms in `from..=to`, and the start times of what the columns have after `begin`.
+    fn read(&self, from: Timestamp, to: Timestamp, begin: (usize, usize), out: &mut Samples) {
+        for chunk in &self.histograms {
             if chunk.last < from || chunk.first > to {
                 continue;
             }
@@ -407,5 +463,6 @@ impl SeriesPart {
             let read = histograms::decode(&chunk.bytes, n, from, to, &mut out.hist_ts, &mut out.hists);
             debug_assert!(read.is_some(), "a histogram chunk reads what it wrote");
         }
+        out.extend_starts(&self.starts, begin);
     }
 }

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::model::{FloatHistogram, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
-use crate::storage::api::SeriesRef;
+use crate::storage::api::{SampleValue, SeriesRef};
 use crate::storage::chunk::histograms::{put_histogram, take_histogram};
 use crate::storage::coding::{Cursor, crc32c, put_bytes, put_signed, put_varint, u32_at, unzigzag, zigzag};
 
@@ -25,6 +25,11 @@ const FLOATS: u8 = 3;
 const HISTOGRAMS: u8 = 4;
 const METADATA: u8 = 5;
 const CHECKPOINT_END: u8 = 6;
+const SAMPLES: u8 = 7;
+
+/// Flags of a sample in a section of samples of all kinds.
+const IS_HISTOGRAM: u8 = 1;
+const HAS_START: u8 = 2;
 
 /// Series sections from this size on are compressed.
 const COMPRESS_MIN: usize = 2048;
@@ -41,6 +46,16 @@ const KIND_STALE: u8 = 3;
 /// Rounds to the nearest integer when added and subtracted: 1.5 * 2^52.
 const ROUND: f64 = 6_755_399_441_055_744.0;
 const INTEGER_MAX: f64 = (1u64 << 51) as f64;
+
+/// A sample with all that may be known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedSample {
+    pub series: SeriesRef,
+    pub ts: Timestamp,
+    /// 0 means none.
+    pub start: Timestamp,
+    pub value: SampleValue,
+}
 
 /// Collects the sections of one frame. The memory is used again after [`FrameBuilder::clear`].
 #[derive(Debug)]
@@ -166,6 +181,27 @@ impl FrameBuilder {
         self.end();
     }
 
+    /// Adds a section of samples that have more than a time and a value.
+    pub fn samples<'a>(&mut self, all: impl IntoIterator<Item = &'a LoggedSample>) {
+        self.begin(SAMPLES);
+        for s in all {
+            let histogram = matches!(s.value, SampleValue::Histogram(_));
+            let flags = if histogram { IS_HISTOGRAM } else { 0 } | if s.start != 0 { HAS_START } else { 0 };
+            self.buf.push(flags);
+            put_signed(&mut self.buf, s.series.0.wrapping_sub(self.series) as i64);
+            put_signed(&mut self.buf, s.ts.wrapping_sub(self.ts));
+            if s.start != 0 {
+                put_signed(&mut self.buf, s.ts.wrapping_sub(s.start));
+            }
+            match &s.value {
+                SampleValue::Float(v) => self.buf.extend_from_slice(&v.to_bits().to_le_bytes()),
+                SampleValue::Histogram(h) => put_histogram(&mut self.buf, None, h),
+            }
+            (self.series, self.ts) = (s.series.0, s.ts);
+        }
+        self.end();
+    }
+
     /// Adds a section with the labels of new series.
     pub fn series<'a, L>(&mut self, all: impl IntoIterator<Item = (SeriesRef, L)>)
     where
@@ -262,6 +298,7 @@ pub enum Section<'a> {
     Floats(&'a [u8]),
     Histograms(&'a [u8]),
     Metadata(&'a [u8]),
+    Samples(&'a [u8]),
     /// With the number of series in the checkpoint.
     CheckpointEnd(u64),
 }
@@ -279,6 +316,7 @@ pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
             FLOATS => Section::Floats(bytes),
             HISTOGRAMS => Section::Histograms(bytes),
             METADATA => Section::Metadata(bytes),
+            SAMPLES => Section::Samples(bytes),
             CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
             _ => return None,
         })
@@ -325,6 +363,29 @@ pub fn each_histogram(
         series = series.wrapping_add(cursor.signed()? as u64);
         ts = ts.wrapping_add(cursor.signed()?);
         f(SeriesRef(series), ts, Arc::new(take_histogram(&mut cursor, None)?));
+    }
+    Some(())
+}
+
+/// Calls `f` with every sample of a section of samples of all kinds.
+#[must_use]
+pub fn each_sample(bytes: &[u8], mut f: impl FnMut(LoggedSample)) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut series, mut ts) = (0u64, 0i64);
+    while !cursor.is_empty() {
+        let flags = cursor.u8()?;
+        if flags & !(IS_HISTOGRAM | HAS_START) != 0 {
+            return None;
+        }
+        series = series.wrapping_add(cursor.signed()? as u64);
+        ts = ts.wrapping_add(cursor.signed()?);
+        let start = if flags & HAS_START != 0 { ts.wrapping_sub(cursor.signed()?) } else { 0 };
+        let value = if flags & IS_HISTOGRAM != 0 {
+            SampleValue::Histogram(Arc::new(take_histogram(&mut cursor, None)?))
+        } else {
+            SampleValue::Float(f64::from_bits(cursor.u64()?))
+        };
+        f(LoggedSample { series: SeriesRef(series), ts, start, value });
     }
     Some(())
 }
@@ -395,6 +456,20 @@ mod tests {
     use crate::storage::chunk::histograms::{same_bits, tests::any_histogram};
     use proptest::prelude::*;
 
+    fn any_sample() -> impl Strategy<Value = LoggedSample> {
+        let value = prop_oneof![
+            any::<u64>().prop_map(|bits| SampleValue::Float(f64::from_bits(bits))),
+            any_histogram().prop_map(|h| SampleValue::Histogram(Arc::new(h))),
+        ];
+        let start = prop_oneof![Just(0i64), any::<i64>()];
+        (any::<u64>(), any::<i64>(), start, value).prop_map(|(series, ts, start, value)| LoggedSample {
+            series: SeriesRef(series),
+            ts,
+            start,
+            value,
+        })
+    }
+
     proptest! {
         #[test]
         fn a_frame_comes_back(
@@ -404,6 +479,7 @@ mod tests {
             histograms in proptest::collection::vec((any::<u64>(), any::<i64>(), any_histogram()), 0..4),
             series in proptest::collection::vec((any::<u64>(), proptest::collection::btree_map(".{0,5}", ".{1,400}", 0..4)), 0..20),
             help in ".{0,20}",
+            samples in proptest::collection::vec(any_sample(), 0..10),
         ) {
             let mut b = FrameBuilder::default();
             b.begin_floats();
@@ -417,8 +493,10 @@ mod tests {
             b.series(series.iter().map(|(s, l)| (*s, l.iter())));
             let metadata = Metadata { metric_type: MetricType::Info, help, unit: "s".into() };
             b.metadata([("a", &metadata)]);
+            b.samples(&samples);
             let bytes = b.finish().to_vec();
             let (mut f, mut h, mut s, mut m) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let mut all = Vec::new();
             for section in sections(payload(&bytes).unwrap()) {
                 match section {
                     Section::Floats(x) => each_float(x, |s, t, v| f.push((s.0, t, v))).unwrap(),
@@ -429,6 +507,7 @@ mod tests {
                         each_series(&x, |r, l| s.push((r, Labels::from_sorted(l.iter().copied())))).unwrap();
                     }
                     Section::Metadata(x) => each_metadata(x, |n, x| m.push((n.to_owned(), x))).unwrap(),
+                    Section::Samples(x) => each_sample(x, |x| all.push(x)).unwrap(),
                     Section::CheckpointEnd(_) => unreachable!(),
                 }
             }
@@ -438,6 +517,15 @@ mod tests {
             prop_assert_eq!(h.len(), histograms.len());
             for (a, b) in h.iter().zip(&histograms) {
                 prop_assert!(a.0 == b.0 && a.1 == b.1 && same_bits(&a.2, &b.2));
+            }
+            prop_assert_eq!(all.len(), samples.len());
+            for (a, b) in all.iter().zip(&samples) {
+                let same_value = match (&a.value, &b.value) {
+                    (SampleValue::Float(a), SampleValue::Float(b)) => a.to_bits() == b.to_bits(),
+                    (SampleValue::Histogram(a), SampleValue::Histogram(b)) => same_bits(a, b),
+                    _ => false,
+                };
+                prop_assert!(same_value && (a.series, a.ts, a.start) == (b.series, b.ts, b.start));
             }
             let mut damaged = bytes.clone();
             let at = damaged.len() / 2;
@@ -453,6 +541,7 @@ mod tests {
             let _ = each_histogram(&bytes, |_, _, _| {});
             let _ = each_series(&bytes, |_, _| {});
             let _ = each_metadata(&bytes, |_, _| {});
+            let _ = each_sample(&bytes, |_| {});
             let _ = decompress_series(&bytes);
         }
     }

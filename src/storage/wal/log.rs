@@ -15,7 +15,9 @@ use crate::model::Timestamp;
 use crate::storage::disk;
 
 /// The header of segments and checkpoints: the last byte is the version.
-pub const FILE_MAGIC: [u8; 8] = *b"SGWAL\0\0\x01";
+pub const FILE_MAGIC: [u8; 8] = *b"SGWAL\0\0\x02";
+/// The version before, which had fewer kinds of sections; it is read as well.
+pub const FILE_MAGIC_BEFORE: [u8; 8] = *b"SGWAL\0\0\x01";
 
 pub const SEGMENT: &str = "wal";
 pub const CHECKPOINT: &str = "checkpoint";

@@ -9,5 +9,5 @@ pub mod frame;
 pub mod log;
 pub mod replay;
 
-pub use frame::FrameBuilder;
+pub use frame::{FrameBuilder, LoggedSample};
 pub use log::{Wal, WalOptions};

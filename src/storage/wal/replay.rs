@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::frame::{self, HEADER_BYTES, MAGIC};
-use super::log::FILE_MAGIC;
+use super::log::{FILE_MAGIC, FILE_MAGIC_BEFORE};
 
 /// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Scan {
 pub fn scan(bytes: &[u8]) -> Scan {
     let mut scan = Scan::default();
     let mut at = 0;
-    if bytes.starts_with(&FILE_MAGIC) {
+    if bytes.starts_with(&FILE_MAGIC) || bytes.starts_with(&FILE_MAGIC_BEFORE) {
         at = FILE_MAGIC.len();
     }
     let mut whole_until = at;
