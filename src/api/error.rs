@@ -152,7 +152,10 @@ impl IntoResponse for ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let kind = match &error {
-            QueryError::Execution(_) | QueryError::TooManySamples { .. } => ErrorKind::Execution,
+            QueryError::Execution(_)
+            | QueryError::TooManySamples { .. }
+            | QueryError::TooMuchMemory { .. }
+            | QueryError::TooManySeries { .. } => ErrorKind::Execution,
             QueryError::Timeout => ErrorKind::Timeout,
             QueryError::Cancelled => ErrorKind::Canceled,
         };

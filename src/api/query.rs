@@ -14,9 +14,6 @@ use crate::model::Timestamp;
 use crate::promql::ast::{Expr, ValueType};
 use crate::promql::{self, MatrixSeries, PointValue, QueryRequest, QueryResult, Value, VectorSample};
 
-/// The most points of a range query for one series: a minute apart for a week, an hour apart for a year.
-const POINTS_MAX: i64 = 11_000;
-
 pub(super) async fn instant(
     State(state): State<Arc<ApiState>>,
     params: Params,
@@ -26,42 +23,74 @@ pub(super) async fn instant(
 }
 
 pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    let (start, end, step_ms) = grid(&params)?;
+    let (start, end, step_ms) = grid(&params, state.limits.query_steps_max)?;
     run(state, &params, QueryRequest::range(start, end, step_ms)).await
 }
 
 /// The expression as promtool lays it out.
 pub(super) async fn format(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    let expr = promql::parse_with(params.get("query"), state.engine.options().features)?;
+    let expr = promql::parse_with(query_text(&params, &state)?, state.engine.options().features)?;
     Ok(json::success(&expr.pretty()))
 }
 
+/// The expression, if it is not too long.
+fn query_text<'p>(params: &'p Params, state: &ApiState) -> Result<&'p str, ApiError> {
+    let (text, limit) = (params.get("query"), state.limits.expression_bytes_max);
+    if text.len() <= limit {
+        return Ok(text);
+    }
+    let reason = format_args!(
+        "the expression of {} bytes is longer than the limit of {limit} (--query.max-expression-length)",
+        text.len()
+    );
+    Err(ApiError::parameter("query", reason))
+}
+
 /// `start`, `end` and `step` of a range query.
-fn grid(params: &Params) -> Result<(Timestamp, Timestamp, i64), ApiError> {
+fn grid(params: &Params, steps_max: usize) -> Result<(Timestamp, Timestamp, i64), ApiError> {
     let start = params.time("start")?;
     let end = params.time("end")?;
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
     let step_ms = time::parse_duration(params.get("step")).map_err(|e| ApiError::parameter("step", e))?;
-    check_grid(start, end, step_ms)?;
+    check_grid(start, end, step_ms, steps_max)?;
     Ok((start, end, step_ms))
 }
 
-/// Refuses a step that is none, and more points than [`POINTS_MAX`].
-pub(super) fn check_grid(start: Timestamp, end: Timestamp, step_ms: i64) -> Result<(), ApiError> {
+/// Refuses a step that is none, and more than `steps_max` of them.
+pub(super) fn check_grid(
+    start: Timestamp,
+    end: Timestamp,
+    step_ms: i64,
+    steps_max: usize,
+) -> Result<(), ApiError> {
     if step_ms <= 0 {
         return Err(ApiError::parameter(
             "step",
             "zero or negative query resolution step widths are not accepted. Try a positive integer",
         ));
     }
-    if (end - start) / step_ms > POINTS_MAX {
-        return Err(ApiError::bad_data(
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
-        ));
+    if usize::try_from((end - start) / step_ms).is_ok_and(|steps| steps <= steps_max) {
+        return Ok(());
     }
-    Ok(())
+    Err(ApiError::bad_data(format!(
+        "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX), or raise --query.max-steps",
+        grouped(steps_max)
+    )))
+}
+
+/// A number with commas between its thousands.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -> Result<Response, ApiError> {
@@ -72,7 +101,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         "" => None,
         text => Some(lookback(text)?),
     };
-    let text = params.get("query").to_owned();
+    let text = query_text(params, &state)?.to_owned();
     let asked_at = state.clock.monotonic();
     let pool = state.queries.clone();
     let work = move |cancelled| {

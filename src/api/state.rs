@@ -105,10 +105,14 @@ pub struct ServerInfo {
 pub struct ApiLimits {
     /// `--query.max-concurrency`: queries that run at once.
     pub query_concurrency: usize,
-    /// Queries that wait for their turn; more are refused with 503.
+    /// `--query.max-queue`: queries that wait for their turn; more are refused with 503.
     pub query_queue: usize,
     /// `--query.timeout`, also the longest wait for a turn.
     pub query_timeout: Duration,
+    /// `--query.max-steps`: steps of a range query.
+    pub query_steps_max: usize,
+    /// `--query.max-expression-length`: bytes of an expression.
+    pub expression_bytes_max: usize,
     /// Form bodies of queries.
     pub form_bytes_max: usize,
     /// JSON bodies of the dashboard API.
@@ -133,6 +137,8 @@ impl Default for ApiLimits {
             query_concurrency: 20,
             query_queue: 500,
             query_timeout: Duration::from_secs(120),
+            query_steps_max: 11_000,
+            expression_bytes_max: crate::promql::MAX_LENGTH,
             form_bytes_max: 10 * 1024 * 1024,
             json_bytes_max: 4 * 1024 * 1024,
             write_bytes_max: 32 * 1024 * 1024,

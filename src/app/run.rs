@@ -39,6 +39,8 @@ const PUSHED_INTERVAL: Duration = OWN_INTERVAL;
 const SERIES_PER_MEMORY: u64 = 2048;
 /// … and so many on any machine.
 const SERIES_MIN: usize = 100_000;
+/// A query may always hold so many bytes: with less it could hardly answer anything.
+const QUERY_BYTES_MIN: u64 = 64 << 20;
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +131,8 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
             limits: QueryLimits {
                 timeout: Duration::from_millis(options.query_timeout_ms.unsigned_abs()),
                 max_samples: options.query_max_samples,
+                max_bytes: options.query_max_bytes.unwrap_or((memory / 4).max(QUERY_BYTES_MIN)),
+                max_series: options.query_max_series,
             },
         },
         clock.clone(),
@@ -248,6 +252,9 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
 
     let limits = ApiLimits {
         query_concurrency: options.query_max_concurrency,
+        query_queue: options.query_max_queue,
+        query_steps_max: options.query_max_steps,
+        expression_bytes_max: options.query_max_expression_bytes,
         query_timeout: Duration::from_millis(options.query_timeout_ms.unsigned_abs()),
         ..ApiLimits::default()
     };

@@ -169,6 +169,31 @@ pub(super) struct ServeFlags {
         help_heading = "Queries"
     )]
     pub query_max_samples: u64,
+    /// Bytes that one query may hold in memory, such as 512MB; by default a quarter of what the process may use.
+    #[arg(long = "query.max-memory", value_name = "SIZE", value_parser = parse_size, help_heading = "Queries")]
+    pub query_max_memory: Option<u64>,
+    /// Series that one query may answer.
+    #[arg(
+        long = "query.max-series",
+        value_name = "N",
+        default_value_t = 1_000_000,
+        help_heading = "Queries"
+    )]
+    pub query_max_series: usize,
+    /// Steps of a range query.
+    #[arg(long = "query.max-steps", value_name = "N", default_value_t = 11_000, help_heading = "Queries")]
+    pub query_max_steps: usize,
+    /// Queries that may wait for their turn.
+    #[arg(long = "query.max-queue", value_name = "N", default_value_t = 500, help_heading = "Queries")]
+    pub query_max_queue: usize,
+    /// Bytes of an expression.
+    #[arg(
+        long = "query.max-expression-length",
+        value_name = "BYTES",
+        default_value_t = crate::promql::MAX_LENGTH,
+        help_heading = "Queries"
+    )]
+    pub query_max_expression_length: usize,
 
     /// Outage after which the `for` state of an alert is not restored.
     #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION", default_value = "1h", value_parser = duration, help_heading = "Rules")]

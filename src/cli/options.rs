@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::flags::ServeFlags;
-use crate::promql::Features;
+use crate::promql::{Features, MAX_LENGTH};
 use crate::telemetry::LogFormat;
 
 /// Kept when neither time nor size is given: 15 days, as in Prometheus.
 const RETENTION_MS: i64 = 15 * 86_400_000;
 /// What "no bound by time" comes to: 100 years, Prometheus's own bound.
 const RETENTION_MS_MAX: i64 = 100 * 365 * 86_400_000;
+
+/// Queries that may wait at most: more would time out before their turn comes.
+const QUEUE_MAX: usize = 1_000_000;
 
 /// Batches of alerts that may wait at most: what a larger queue holds is out of date before it is read.
 const NOTIFICATION_QUEUE_MAX: usize = 1_000_000;
@@ -37,6 +40,12 @@ pub struct ServeOptions {
     pub lookback_ms: i64,
     pub query_timeout_ms: i64,
     pub query_max_samples: u64,
+    /// None: a share of the machine's memory.
+    pub query_max_bytes: Option<u64>,
+    pub query_max_series: usize,
+    pub query_max_steps: usize,
+    pub query_max_queue: usize,
+    pub query_max_expression_bytes: usize,
     pub query_max_concurrency: usize,
     pub for_outage_tolerance_ms: i64,
     pub for_grace_period_ms: i64,
@@ -87,12 +96,21 @@ impl ServeOptions {
         for (name, value) in [
             ("web.max-connections", flags.web_max_connections),
             ("query.max-concurrency", flags.query_max_concurrency),
+            ("query.max-series", flags.query_max_series),
+            ("query.max-steps", flags.query_max_steps),
+            ("query.max-expression-length", flags.query_max_expression_length),
             ("rules.max-concurrent-evals", flags.rules_max_concurrent_evals),
             ("alertmanager.notification-queue-capacity", flags.alertmanager_notification_queue_capacity),
         ] {
             if value == 0 {
                 return Err(format!("--{name} must be at least 1"));
             }
+        }
+        if flags.query_max_expression_length > MAX_LENGTH {
+            return Err(format!("--query.max-expression-length must be at most {MAX_LENGTH}"));
+        }
+        if flags.query_max_queue > QUEUE_MAX {
+            return Err(format!("--query.max-queue must be at most {QUEUE_MAX}"));
         }
         if flags.alertmanager_notification_queue_capacity > NOTIFICATION_QUEUE_MAX {
             return Err(format!(
@@ -118,6 +136,11 @@ impl ServeOptions {
             lookback_ms: flags.query_lookback_delta,
             query_timeout_ms: flags.query_timeout,
             query_max_samples: flags.query_max_samples,
+            query_max_bytes: flags.query_max_memory.filter(|bytes| *bytes > 0),
+            query_max_series: flags.query_max_series,
+            query_max_steps: flags.query_max_steps,
+            query_max_queue: flags.query_max_queue,
+            query_max_expression_bytes: flags.query_max_expression_length,
             query_max_concurrency: flags.query_max_concurrency,
             for_outage_tolerance_ms: flags.rules_alert_for_outage_tolerance,
             for_grace_period_ms: flags.rules_alert_for_grace_period,

@@ -28,6 +28,21 @@ pub struct QueryLimits {
     pub timeout: Duration,
     /// `--query.max-samples`
     pub max_samples: u64,
+    /// `--query.max-memory`: bytes of the tables that a query holds at once.
+    pub max_bytes: u64,
+    /// `--query.max-series`: series in the result.
+    pub max_series: usize,
+}
+
+impl Default for QueryLimits {
+    fn default() -> Self {
+        QueryLimits {
+            timeout: Duration::from_secs(120),
+            max_samples: 50_000_000,
+            max_bytes: 2 << 30,
+            max_series: 1_000_000,
+        }
+    }
 }
 
 impl Default for EngineOptions {
@@ -36,7 +51,7 @@ impl Default for EngineOptions {
             lookback_ms: 300_000,
             default_subquery_step_ms: 60_000,
             features: Features::default(),
-            limits: QueryLimits { timeout: Duration::from_secs(120), max_samples: 50_000_000 },
+            limits: QueryLimits::default(),
         }
     }
 }
@@ -54,6 +69,8 @@ pub struct QueryRequest {
     pub lookback_ms: Option<i64>,
     /// Instead of the engine's timeout, if shorter.
     pub timeout: Option<Duration>,
+    /// Whether the result says what each part of the expression cost.
+    pub profile: bool,
     /// Set to true by whoever no longer wants the answer; the query then stops soon.
     pub cancelled: Arc<AtomicBool>,
 }
@@ -67,13 +84,14 @@ impl QueryRequest {
             step_ms: 0,
             lookback_ms: None,
             timeout: None,
+            profile: false,
             cancelled: Arc::default(),
         }
     }
 
     #[must_use]
     pub fn range(start: Timestamp, end: Timestamp, step_ms: i64) -> Self {
-        QueryRequest { start, end, step_ms, lookback_ms: None, timeout: None, cancelled: Arc::default() }
+        QueryRequest { start, end, step_ms, ..QueryRequest::instant(start) }
     }
 }
 
@@ -94,6 +112,16 @@ pub enum QueryError {
         "query processing would load too many samples into memory in query execution (limit {limit}; raise it with --query.max-samples)"
     )]
     TooManySamples { limit: u64 },
+    /// `errorType` "execution".
+    #[error(
+        "query processing would hold too much memory in query execution (limit {limit} bytes; raise it with --query.max-memory)"
+    )]
+    TooMuchMemory { limit: u64 },
+    /// `errorType` "execution".
+    #[error(
+        "the result has {series} series, more than the limit of {limit} (raise it with --query.max-series)"
+    )]
+    TooManySeries { series: usize, limit: usize },
 }
 
 /// Evaluates expressions. Cloning is cheap. Calls block and use the CPU: run them on the query pool.

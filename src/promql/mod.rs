@@ -16,5 +16,7 @@ pub mod testscript;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
-pub use parser::{Features, ParseError, parse, parse_selector, parse_with};
-pub use value::{Annotations, MatrixSeries, PointValue, QueryResult, QueryStats, Value, VectorSample};
+pub use parser::{Features, MAX_LENGTH, ParseError, parse, parse_selector, parse_with};
+pub use value::{
+    Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
+};

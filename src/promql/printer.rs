@@ -46,6 +46,20 @@ impl Display for Expr {
 }
 
 impl Expr {
+    /// The node without its operands, for a tree: `sum by (job)`, `rate`, `+ on (job)`; all of what has none.
+    #[must_use]
+    pub fn operator(&self) -> String {
+        match &self.kind {
+            ExprKind::Paren(inner) => inner.operator(),
+            ExprKind::Unary { negate, .. } => sign(*negate).to_owned(),
+            ExprKind::Binary(b) => Operator(b).to_string(),
+            ExprKind::Aggregate(a) => Head(a).to_string().trim_end().to_owned(),
+            ExprKind::Call(c) => c.function.to_owned(),
+            ExprKind::Subquery(s) => format!("subquery {}", SubqueryTail(s)),
+            _ => self.to_string(),
+        }
+    }
+
     /// Over several lines where one would get too long, as `promtool promql format` lays it out.
     #[must_use]
     pub fn pretty(&self) -> String {

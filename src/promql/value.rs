@@ -58,6 +58,32 @@ pub struct QueryStats {
     /// The most samples that it held at once.
     pub peak_samples: u64,
     pub series_selected: u64,
+    /// The most bytes of tables that it held at once.
+    pub peak_bytes: u64,
+}
+
+/// What a part of an expression cost. Nodes stand in the order in which they begin to be evaluated: a parent before
+/// its children, `depth` deeper.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileNode {
+    /// 0 for the whole expression.
+    pub depth: usize,
+    /// The part as a short text: an operator without its operands, a selector, a literal.
+    pub operator: String,
+    /// Its place in the text.
+    pub pos: super::ast::Pos,
+    /// How often it was evaluated; 0 if it never was.
+    pub evaluations: u64,
+    /// Time in it and its children. Of parts that run within the operator above them, series by series, the time of all
+    /// threads is added up.
+    pub total: std::time::Duration,
+    /// `total` without that of its children.
+    pub own: std::time::Duration,
+    /// Rows and points that it gave.
+    pub series: u64,
+    pub samples: u64,
+    /// Series that a selector found, and samples that it read from storage; `None` for all else.
+    pub selected: Option<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -65,4 +91,6 @@ pub struct QueryResult {
     pub value: Value,
     pub annotations: Annotations,
     pub stats: QueryStats,
+    /// What each part cost, if the request asked for it.
+    pub profile: Vec<ProfileNode>,
 }

@@ -160,7 +160,7 @@ pub(in crate::api) async fn history(
     }
     let chosen = ((to - from) / HISTORY_POINTS).max(HISTORY_STEP_MIN_MS);
     let step_ms = params.duration_opt("step")?.unwrap_or(chosen);
-    query::check_grid(from, to, step_ms)?;
+    query::check_grid(from, to, step_ms, state.limits.query_steps_max)?;
     // The grid ends at `to`, so that the newest value is on it.
     let from = to - (to - from) / step_ms * step_ms;
     let pool = state.queries.clone();

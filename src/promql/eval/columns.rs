@@ -2,7 +2,14 @@
 
 use std::sync::Arc;
 
+use super::context::Held;
 use crate::model::{FloatHistogram, Labels, METRIC_NAME};
+
+/// What a slot takes in memory: its kind and its value.
+pub(super) const SLOT_BYTES: u64 = 9;
+
+/// What a row takes besides its slots: about the size of its labels' handle and of its entries in maps.
+const ROW_BYTES: u64 = 64;
 
 /// What stands in a slot.
 pub(super) const ABSENT: u8 = 0;
@@ -138,10 +145,16 @@ impl Columns {
         self.kinds[slot] = ABSENT;
     }
 
-    /// How many slots hold something; a histogram counts by its size, as Prometheus counts samples.
-    pub fn samples(&self) -> u64 {
+    /// What the table takes: how many slots hold something (a histogram counts by its size, as Prometheus counts
+    /// samples), and the bytes of all slots.
+    pub fn samples(&self) -> Held {
         let floats = self.kinds.iter().map(|k| u64::from(*k == FLOAT)).sum::<u64>();
-        floats + self.hists.iter().flatten().map(|h| h.size_in_samples()).sum::<u64>()
+        let in_histograms = self.hists.iter().flatten().map(|h| h.size_in_samples()).sum::<u64>();
+        let bytes = SLOT_BYTES * self.kinds.len() as u64
+            + ROW_BYTES * self.series.len() as u64
+            + 8 * self.hists.len() as u64
+            + 16 * in_histograms;
+        Held { samples: floats + in_histograms, bytes }
     }
 
     /// Appends `other`'s rows. Both have the same number of steps.

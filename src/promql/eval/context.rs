@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::columns::SLOT_BYTES;
 use super::notes::Notes;
+use super::profile::Profile;
 use crate::clock::Clock;
 use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
 use crate::promql::{EngineOptions, QueryError};
@@ -62,17 +64,53 @@ pub(super) struct Context<'a> {
     pub cancelled: &'a AtomicBool,
     pub notes: Notes,
     pub samples: SampleCount,
+    /// What each node costs, if the query asks for it.
+    pub profile: Option<Profile>,
     /// Selectors of whose histograms only count and sum are asked for (by address; see [`stats_selectors`]).
     pub stats: HashSet<usize>,
     /// How many threads one operator may use.
     pub threads: usize,
 }
 
-/// Samples read and held, as Prometheus counts them.
+/// What a table or a list takes: samples as Prometheus counts them, and bytes of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub samples: u64,
+    pub bytes: u64,
+}
+
+/// Samples of which nothing more is known: a value with its time.
+impl From<u64> for Held {
+    fn from(samples: u64) -> Self {
+        Held { samples, bytes: samples.saturating_mul(16) }
+    }
+}
+
+impl std::ops::Add for Held {
+    type Output = Held;
+    fn add(self, other: Held) -> Held {
+        Held { samples: self.samples + other.samples, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// What is left; nothing rather than less than that.
+impl std::ops::Sub for Held {
+    type Output = Held;
+    fn sub(self, other: Held) -> Held {
+        Held {
+            samples: self.samples.saturating_sub(other.samples),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
+/// Samples read and held, as Prometheus counts them, and the bytes that hold them.
 #[derive(Debug, Default)]
 pub(super) struct SampleCount {
     current: AtomicU64,
     peak: AtomicU64,
+    bytes: AtomicU64,
+    bytes_peak: AtomicU64,
     pub total: AtomicU64,
     pub series: AtomicU64,
 }
@@ -82,10 +120,17 @@ impl SampleCount {
         self.peak.load(Ordering::Relaxed)
     }
 
+    pub fn peak_bytes(&self) -> u64 {
+        self.bytes_peak.load(Ordering::Relaxed)
+    }
+
     /// These samples are no longer held.
-    pub fn release(&self, samples: u64) {
-        let lower = |now: u64| Some(now.saturating_sub(samples));
-        let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+    pub fn release(&self, held: impl Into<Held>) {
+        let held = held.into();
+        for (count, part) in [(&self.current, held.samples), (&self.bytes, held.bytes)] {
+            let lower = |now: u64| Some(now.saturating_sub(part));
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+        }
     }
 
     pub fn read(&self, samples: u64) {
@@ -105,14 +150,24 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Notes that so many more samples are held.
-    pub fn hold(&self, samples: u64) -> Result<()> {
+    /// Notes that so much more is held.
+    pub fn hold(&self, held: impl Into<Held>) -> Result<()> {
+        let Held { samples, bytes } = held.into();
         let now = self.samples.current.fetch_add(samples, Ordering::Relaxed) + samples;
         self.samples.peak.fetch_max(now, Ordering::Relaxed);
+        let now_bytes = self.samples.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.samples.bytes_peak.fetch_max(now_bytes, Ordering::Relaxed);
         if now > self.options.limits.max_samples {
             return Err(self.too_many());
         }
+        if now_bytes > self.options.limits.max_bytes {
+            return Err(self.too_large());
+        }
         Ok(())
+    }
+
+    pub fn too_large(&self) -> QueryError {
+        QueryError::TooMuchMemory { limit: self.options.limits.max_bytes }
     }
 
     pub fn too_many(&self) -> QueryError {
@@ -122,7 +177,14 @@ impl Context<'_> {
     /// Refuses a table that would be too large to allocate, however few of its slots are taken in the end.
     pub fn check_slots(&self, rows: usize, steps: usize) -> Result<()> {
         let most = self.options.limits.max_samples.saturating_mul(2).saturating_add(1_000_000);
-        if (rows as u64).saturating_mul(steps as u64) > most { Err(self.too_many()) } else { Ok(()) }
+        let slots = (rows as u64).saturating_mul(steps as u64);
+        if slots > most {
+            return Err(self.too_many());
+        }
+        if slots.saturating_mul(SLOT_BYTES) > self.options.limits.max_bytes {
+            return Err(self.too_large());
+        }
+        Ok(())
     }
 
     /// Whether only counts, sums and resets of a selector's histograms matter.

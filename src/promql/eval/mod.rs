@@ -26,6 +26,7 @@ mod matching;
 mod notes;
 mod over_time;
 mod pointwise;
+mod profile;
 mod quantile;
 mod rate;
 mod resets;
@@ -51,8 +52,8 @@ use self::columns::{Columns, FLOAT, HISTOGRAM, Point, without_metadata};
 use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
 use super::ast::{Expr, ExprKind, ValueType};
 use super::{
-    EngineOptions, MatrixSeries, PointValue, QueryRequest, QueryResult, QueryStats, Value, VectorSample,
-    functions,
+    EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats, Value,
+    VectorSample, functions,
 };
 use crate::clock::Clock;
 use crate::model::Labels;
@@ -88,12 +89,21 @@ pub(super) fn run(
         cancelled: &request.cancelled,
         notes: notes::Notes::default(),
         samples: SampleCount::default(),
+        profile: request.profile.then(|| profile::Profile::new(expr)),
         stats: context::stats_selectors(expr),
         threads: threads(),
     };
     ctx.check()?;
     let value =
         if request.step_ms == 0 { ctx.instant(expr, request.start)? } else { ctx.range(expr, request)? };
+    let series = match &value {
+        Value::Vector(vector) => vector.len(),
+        Value::Matrix(matrix) => matrix.len(),
+        Value::Scalar { .. } | Value::String { .. } => 1,
+    };
+    if series > options.limits.max_series {
+        return Err(QueryError::TooManySeries { series, limit: options.limits.max_series });
+    }
     Ok(QueryResult {
         value,
         annotations: ctx.notes.finish(query),
@@ -101,7 +111,9 @@ pub(super) fn run(
             total_samples: ctx.samples.total.load(Ordering::Relaxed),
             peak_samples: ctx.samples.peak(),
             series_selected: ctx.samples.series.load(Ordering::Relaxed),
+            peak_bytes: ctx.samples.peak_bytes(),
         },
+        profile: ctx.profile.map_or_else(Vec::new, |p| p.finish(expr)),
     })
 }
 
@@ -207,7 +219,18 @@ impl Context<'_> {
     }
 
     fn eval_node(&self, expr: &Expr, grid: Grid) -> Result<Out> {
-        if let Some(rows) = self.rows(expr, grid)? {
+        let out = match &self.profile {
+            None => return self.eval_kind(expr, grid),
+            Some(profile) => profile.timed(expr, self.clock, || self.eval_kind(expr, grid))?,
+        };
+        if let (Some(profile), Out::Vector(columns)) = (&self.profile, &out) {
+            profile.gave(expr, columns.rows(), columns.samples().samples);
+        }
+        Ok(out)
+    }
+
+    fn eval_kind(&self, expr: &Expr, grid: Grid) -> Result<Out> {
+        if let Some(rows) = self.rows_of(expr, grid)? {
             return Ok(Out::Vector(self.materialise(rows, grid)?));
         }
         match &expr.kind {

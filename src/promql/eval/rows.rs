@@ -42,6 +42,23 @@ const SLOTS_WORTH_A_THREAD: usize = 100_000;
 impl<'c> Context<'c> {
     /// The node as a recipe for rows, if it is of that kind. Selects the series, but reads none.
     pub fn rows<'e>(&'e self, expr: &'e Expr, grid: Grid) -> Result<Option<Rows<'e>>> {
+        let Some(profile) = &self.profile else { return self.rows_of(expr, grid) };
+        let Some(rows) = profile.timed(expr, self.clock, || self.rows_of(expr, grid))? else {
+            profile.forget(expr);
+            return Ok(None);
+        };
+        let inner = rows.fill;
+        let fill: Fill<'e> = Box::new(move |range, out| {
+            let (rows, held) = (out.rows(), out.samples());
+            profile.busy(expr, self.clock, || inner(range, out))?;
+            profile.gave(expr, out.rows() - rows, (out.samples() - held).samples);
+            Ok(())
+        });
+        Ok(Some(Rows { fill, ..rows }))
+    }
+
+    /// [`Context::rows`] without its cost being noted.
+    pub fn rows_of<'e>(&'e self, expr: &'e Expr, grid: Grid) -> Result<Option<Rows<'e>>> {
         match &unwrap_parens(expr).kind {
             ExprKind::Vector(v) => self.selector_rows(v, grid),
             ExprKind::Unary { negate: true, expr } => Ok(self.rows(expr, grid)?.map(|rows| {

@@ -35,6 +35,9 @@ impl Context<'_> {
     pub fn select(&self, matchers: &[Matcher], after: i64, to: i64) -> Vec<SeriesSnapshot> {
         let series = self.reader.select(matchers, after.saturating_add(1), to);
         self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
+        if let Some(profile) = &self.profile {
+            profile.selected(matchers, series.len());
+        }
         series
     }
 

@@ -45,7 +45,7 @@ fn run(
 }
 
 fn limits(max_samples: u64) -> QueryLimits {
-    QueryLimits { timeout: Duration::from_secs(60), max_samples }
+    QueryLimits { timeout: Duration::from_secs(60), max_samples, ..QueryLimits::default() }
 }
 
 #[test]
@@ -71,6 +71,50 @@ fn samples_are_limited() {
     check("sum_over_time(vector(1)[200y:1ms])", &QueryRequest::instant(0), 1000, false);
     check("sum_over_time((x_total)[200y:1ms])", &QueryRequest::instant(0), 1000, false);
     check("sum_over_time(sum_over_time(x_total[1d:1ms])[1d:1ms])", &QueryRequest::instant(0), 1000, false);
+}
+
+#[test]
+fn memory_and_series_are_limited() {
+    let storage = storage(50, 100);
+    let range = QueryRequest::range(0, 1_000_000, 15_000);
+    // 67 steps of 50 series take 9 bytes each, and some for each series.
+    let (less, more) = (50 * 67 * 9, 50 * 67 * 9 + 50 * 100);
+    let with = |max_bytes| QueryLimits { max_bytes, ..QueryLimits::default() };
+    let result = run("x_total", &range, with(more), &storage).unwrap();
+    assert!((less..=more).contains(&result.stats.peak_bytes), "{:?}", result.stats);
+    let error = run("x_total", &range, with(less), &storage).unwrap_err();
+    assert_eq!(error, QueryError::TooMuchMemory { limit: less });
+    assert!(error.to_string().contains("--query.max-memory"), "{error}");
+    let few = QueryLimits { max_series: 49, ..QueryLimits::default() };
+    let error = run("x_total", &range, few, &storage).unwrap_err();
+    assert_eq!(error, QueryError::TooManySeries { series: 50, limit: 49 });
+    assert!(run("sum(x_total)", &range, few, &storage).is_ok());
+}
+
+#[test]
+fn a_profile_tells_what_each_part_cost() {
+    let storage = storage(50, 100);
+    let range = QueryRequest { profile: true, ..QueryRequest::range(60_000, 600_000, 60_000) };
+    let query = "sum by (group) (rate(x_total[1m])) / (2 * count(x_total))";
+    let profile = run(query, &range, QueryLimits::default(), &storage).unwrap().profile;
+    let shown: Vec<_> =
+        profile.iter().map(|n| (n.depth, n.operator.as_str(), n.series, n.samples, n.selected)).collect();
+    assert_eq!(
+        shown,
+        [
+            (0, "/", 0, 0, None),
+            (1, "sum by (group)", 7, 70, None),
+            (2, "rate", 50, 500, None),
+            (3, "x_total[1m]", 50, 2000, Some((50, 2000))),
+            (1, "*", 1, 10, None),
+            (2, "2", 0, 0, None),
+            (2, "count", 1, 10, None),
+            (3, "x_total", 50, 500, Some((50, 500))),
+        ]
+    );
+    assert!(profile.iter().all(|n| n.total >= n.own && n.evaluations == 1), "{profile:?}");
+    let unasked = run(query, &QueryRequest::range(0, 1, 1), QueryLimits::default(), &storage).unwrap();
+    assert!(unasked.profile.is_empty());
 }
 
 #[test]

@@ -283,6 +283,9 @@ impl Context<'_> {
                 if samples.is_empty() {
                     continue;
                 }
+                if let Some(profile) = &self.profile {
+                    profile.read(argument, &samples);
+                }
                 let (labels, dropped) = source.labels(i);
                 let job = RangeJob { ctx: self, pos, labels, spec, grid, scalars: &scalars };
                 let row = out.push_row(labels.clone(), dropped);
@@ -390,6 +393,9 @@ impl Context<'_> {
                 self.check()?;
             }
             source.load(i, after, to, &mut samples);
+            if let Some(profile) = &self.profile {
+                profile.read(argument, &samples);
+            }
             let read = spec.slide(&samples, grid, |step, _| present[step] = true);
             self.samples.read(read);
         }
@@ -409,6 +415,9 @@ impl Context<'_> {
                 self.check()?;
             }
             source.load(i, after, to, &mut samples);
+            if let Some(profile) = &self.profile {
+                profile.read(argument, &samples);
+            }
             let held = (samples.ts.len() + samples.hist_ts.len()) as u64;
             self.hold(held)?;
             self.samples.read(held);
