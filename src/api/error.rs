@@ -38,6 +38,8 @@ pub enum ErrorKind {
     /// A limit on how much is done at once is reached.
     Unavailable,
     Timeout,
+    /// The calls for administrators are switched off; Prometheus answers 500.
+    AdminDisabled,
     /// The client went away.
     Canceled,
     Internal,
@@ -61,7 +63,7 @@ impl ErrorKind {
             ErrorKind::Unavailable | ErrorKind::Timeout => StatusCode::SERVICE_UNAVAILABLE,
             // "Client closed request", a code that no registry lists but that Prometheus and nginx use.
             ErrorKind::Canceled => StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE),
-            ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Internal | ErrorKind::AdminDisabled => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -78,7 +80,7 @@ impl ErrorKind {
             ErrorKind::NotFound => "not_found",
             ErrorKind::NotAcceptable => "not_acceptable",
             ErrorKind::Execution => "execution",
-            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Unavailable | ErrorKind::AdminDisabled => "unavailable",
             ErrorKind::Timeout | ErrorKind::RequestTimeout => "timeout",
             ErrorKind::Canceled => "canceled",
             ErrorKind::Internal => "internal",

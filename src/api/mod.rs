@@ -10,6 +10,7 @@
 //! Invariants: only `error` knows the status code of an error; wire types stay in here; nothing a client sends is
 //! read without a limit on size and time; a call that changes something is not taken from another site's page.
 
+mod admin;
 mod body;
 mod dashboard;
 mod error;

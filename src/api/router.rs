@@ -13,7 +13,7 @@ use tower_http::compression::CompressionLayer;
 
 use super::state::ApiState;
 use super::{
-    dashboard, export, federate, lifecycle, page, push, query, request, rules, series, status, targets,
+    admin, dashboard, export, federate, lifecycle, page, push, query, request, rules, series, status, targets,
 };
 
 /// Every route of the server, below the route prefix if there is one.
@@ -73,6 +73,7 @@ fn prometheus() -> Router<Arc<ApiState>> {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/status/tsdb/blocks", get(status::tsdb_blocks))
 }
 
 /// What can change something: not for pages of other sites.
@@ -82,6 +83,12 @@ fn changing(state: &Arc<ApiState>) -> Router<Arc<ApiState>> {
         .route("/-/quit", post(lifecycle::quit).put(lifecycle::quit))
         .route("/metrics/{*group}", put(push::group).post(push::group).delete(push::group))
         .route("/api/v1/write", post(push::write))
+        .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
+        .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
         .nest("/api/v1/dashboard", dashboard::routes())
         .route_layer(from_fn_with_state(Arc::clone(state), request::same_origin))
 }

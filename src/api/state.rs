@@ -38,6 +38,8 @@ pub struct ApiState {
     pub live: watch::Receiver<Arc<LiveConfig>>,
     /// Takes requests to reload or to quit; `None` unless `--web.enable-lifecycle` is given.
     pub lifecycle: Option<mpsc::Sender<Lifecycle>>,
+    /// `--web.enable-admin-api`: samples may be deleted, snapshots made.
+    pub enable_admin: bool,
     pub info: ServerInfo,
     pub limits: ApiLimits,
     /// `--web.route-prefix`: begins with `/` and does not end with one; empty means none.
@@ -48,6 +50,8 @@ pub struct ApiState {
     pub queries: Pool,
     /// Where `/metrics`, `/federate` and pushes run, so that heavy queries do not hold them up.
     pub transfers: Pool,
+    /// Where administrators' calls run, one after the other.
+    pub admin: Pool,
 }
 
 impl std::fmt::Debug for ApiState {
@@ -162,5 +166,11 @@ impl ApiLimits {
     #[must_use]
     pub fn transfer_pool(&self) -> Pool {
         Pool::new(8, 128, Duration::from_secs(30))
+    }
+
+    /// The pool for administrators' calls. Each may take minutes and much of the disk.
+    #[must_use]
+    pub fn admin_pool(&self) -> Pool {
+        Pool::new(1, 16, Duration::from_secs(600))
     }
 }

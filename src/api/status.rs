@@ -11,7 +11,7 @@ use super::params::Params;
 use super::state::ApiState;
 use super::{json, time};
 use crate::model::Timestamp;
-use crate::storage::Storage;
+use crate::storage::{BlockStats, Storage};
 
 /// Rows of each table of `status/tsdb` where the client names no limit.
 const TSDB_ROWS: usize = 10;
@@ -125,12 +125,83 @@ fn describe(storage: &Storage, limit: usize) -> TsdbDto {
             num_series: stats.series,
             num_label_pairs: stats.label_pairs,
             chunk_count: stats.head_chunks,
-            min_time: stats.min_ts.unwrap_or(Timestamp::MAX),
-            max_time: stats.max_ts.unwrap_or(Timestamp::MIN),
+            min_time: stats.head_min_ts.unwrap_or(Timestamp::MAX),
+            max_time: stats.max_ts.filter(|_| stats.head_min_ts.is_some()).unwrap_or(Timestamp::MIN),
         },
         series_count_by_metric_name: rows(cardinality.series_by_metric),
         label_value_count_by_label_name: rows(cardinality.values_by_label),
         memory_in_bytes_by_label_name: rows(cardinality.bytes_by_label),
         series_count_by_label_value_pair: rows(cardinality.series_by_pair),
     }
+}
+
+#[derive(Serialize)]
+struct BlocksDto {
+    blocks: Vec<BlockDto>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockDto {
+    ulid: String,
+    min_time: Timestamp,
+    /// Exclusive, as in Prometheus.
+    max_time: Timestamp,
+    stats: BlockStatsDto,
+    compaction: CompactionDto,
+    version: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockStatsDto {
+    num_samples: u64,
+    num_series: u64,
+    num_chunks: u64,
+    /// Series with deleted samples that are not cleaned yet; Prometheus counts intervals.
+    #[serde(skip_serializing_if = "is_zero")]
+    num_tombstones: u64,
+    num_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Blocks here are sealed once; none is made of others.
+#[derive(Serialize)]
+struct CompactionDto {
+    level: u32,
+    sources: [String; 1],
+}
+
+/// The blocks, ascending in time.
+pub(super) async fn tsdb_blocks(State(state): State<Arc<ApiState>>) -> Response {
+    let block = |b: BlockStats| {
+        let ulid = ulid(b.range.1, (u128::from(b.identity) << 48) | (b.range.0 as u128 & 0xffff_ffff_ffff));
+        BlockDto {
+            min_time: if b.samples == 0 { b.range.0 } else { b.ts.0 },
+            max_time: if b.samples == 0 { b.range.1 } else { b.ts.1.saturating_add(1) },
+            stats: BlockStatsDto {
+                num_samples: b.samples,
+                num_series: b.series,
+                num_chunks: b.chunks,
+                num_tombstones: b.deleted_series,
+                num_bytes: b.bytes,
+            },
+            compaction: CompactionDto { level: 1, sources: [ulid.clone()] },
+            ulid,
+            version: 1,
+        }
+    };
+    json::success(&BlocksDto { blocks: state.storage.block_stats().into_iter().map(block).collect() })
+}
+
+/// A time and 80 bits in Crockford's base 32, as Prometheus names blocks.
+fn ulid(ts: Timestamp, rest: u128) -> String {
+    let bits = (ts.max(0) as u128 & 0xffff_ffff_ffff) << 80 | rest & ((1 << 80) - 1);
+    let digit =
+        |i: u32| char::from(b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"[(bits >> (125 - 5 * i) & 31) as usize]);
+    (0..26).map(digit).collect()
 }

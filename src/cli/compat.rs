@@ -30,7 +30,6 @@ const FLAGS: &[(&str, Takes, &str)] = &[
     ),
     ("web.page-title", Takes::Value, "the page is titled StreamGate"),
     ("web.cors.origin", Takes::Value, "pages of other origins may read nothing"),
-    ("web.enable-admin-api", Takes::Nothing, "there is no admin API yet"),
     ("web.enable-remote-write-receiver", Takes::Nothing, "remote write is always received"),
     ("web.local-assets", Takes::Value, "the pages are inside the binary"),
     ("web.user-assets", Takes::Value, "the pages are inside the binary"),

@@ -105,6 +105,8 @@ macro_rules! switch {
 switch! {
     /// Reload by POST /-/reload and stop by POST /-/quit.
     "web.enable-lifecycle" web_enable_lifecycle = "false",
+    /// Delete series and make snapshots by POST /api/v1/admin/tsdb/….
+    "web.enable-admin-api" web_enable_admin_api = "false",
 }
 
 #[derive(Clone, Debug, Args)]

@@ -35,6 +35,7 @@ pub struct ServeOptions {
     /// Begins with `/`; ends with one only if it is nothing else.
     pub route_prefix: String,
     pub enable_lifecycle: bool,
+    pub enable_admin: bool,
     pub max_connections: usize,
     pub read_timeout_ms: i64,
     pub lookback_ms: i64,
@@ -131,6 +132,7 @@ impl ServeOptions {
             external_url,
             route_prefix,
             enable_lifecycle: flags.switches.web_enable_lifecycle,
+            enable_admin: flags.switches.web_enable_admin_api,
             max_connections: flags.web_max_connections,
             read_timeout_ms: flags.web_read_timeout,
             lookback_ms: flags.query_lookback_delta,

@@ -75,6 +75,9 @@ pub enum StorageError {
     /// The batch was taken and survives a kill of the process, but not a loss of power.
     #[error("samples cannot be put on the disk: {0}")]
     Sync(String),
+    /// So many single deletions are kept beside the blocks already.
+    #[error("too many deletions are waiting (hint: clean the tombstones first)")]
+    TooManyDeletions,
     /// The directory was opened to be read.
     #[error("the data directory is open for reading only")]
     ReadOnly,
@@ -214,6 +217,8 @@ pub struct StorageStats {
     pub head_chunks: u64,
     /// Bytes of the chunks in the head.
     pub head_bytes: u64,
+    /// The time of the oldest sample in the head; `None` if there is none.
+    pub head_min_ts: Option<Timestamp>,
     pub wal_bytes: u64,
     pub wal_segments: u64,
     pub blocks: u64,
@@ -222,6 +227,24 @@ pub struct StorageStats {
     /// The times of the oldest and the newest sample; `None` if there is none.
     pub min_ts: Option<Timestamp>,
     pub max_ts: Option<Timestamp>,
+}
+
+/// What one block holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockStats {
+    pub path: PathBuf,
+    /// Tells it from any other block.
+    pub identity: u32,
+    /// The times that it answers for: from the first up to but not with the second.
+    pub range: (Timestamp, Timestamp),
+    /// The times of its first and last sample.
+    pub ts: (Timestamp, Timestamp),
+    pub series: u64,
+    pub samples: u64,
+    pub chunks: u64,
+    pub bytes: u64,
+    /// Series of which something was deleted and not cleaned yet.
+    pub deleted_series: u64,
 }
 
 /// Which names and values the series in the head have most, each list descending.

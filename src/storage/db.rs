@@ -3,19 +3,21 @@
 //! Locks are taken in this order: maintenance, index, shards (ascending), then any one of the small ones (unlogged
 //! series, WAL, windows, ring, metadata), which are never held while another is taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::api::{Cardinality, SeriesRef, StorageError, StorageOptions, StorageStats};
+use super::api::{BlockStats, Cardinality, SeriesRef, StorageError, StorageOptions, StorageStats};
 use super::appender::Batch;
 use super::block::Block;
 use super::head::{Head, SHARDS};
 use super::index::HeadIndex;
 use super::maintain::Maintenance;
 use super::metrics::StorageMetrics;
+use super::tombstones::Deleted;
 use super::wal::{FrameBuilder, Wal};
 use crate::model::{Labels, METRIC_NAME, Metadata, Timestamp};
 
@@ -66,6 +68,8 @@ pub(super) struct Db {
     pub wal: Option<Wal>,
     pub ring: RwLock<Ring>,
     pub metadata: RwLock<BTreeMap<String, Metadata>>,
+    /// What is deleted of the head's series; the blocks have their own.
+    pub deleted: RwLock<Arc<Deleted>>,
     /// Samples before this are refused. It moves before a window is sealed.
     pub min_valid: AtomicI64,
     /// Samples after this are refused.
@@ -141,7 +145,7 @@ impl Db {
             blocks: ring.blocks.len() as u64,
             block_bytes: ring.blocks.iter().map(|b| b.bytes()).sum(),
             block_samples: ring.blocks.iter().map(|b| b.footer().samples).sum(),
-            min_ts: ring.blocks.iter().map(|b| b.footer().ts.0).min(),
+            min_ts: ring.blocks.iter().filter(|b| b.footer().samples > 0).map(|b| b.footer().ts.0).min(),
             ..StorageStats::default()
         };
         {
@@ -156,45 +160,88 @@ impl Db {
             for series in shard.iter() {
                 stats.head_samples += series.samples();
                 stats.head_bytes += series.open_bytes() as u64;
-                if let Some(first) = series.first_ts() {
-                    stats.min_ts = Some(stats.min_ts.map_or(first, |m| m.min(first)));
-                }
+                stats.head_min_ts = stats.head_min_ts.into_iter().chain(series.first_ts()).min();
             }
         }
+        // The open chunk of a series may still have what a block answers for.
+        stats.head_min_ts = stats.head_min_ts.map(|t| t.max(ring.sealed_until));
+        stats.min_ts = stats.min_ts.into_iter().chain(stats.head_min_ts).min();
         let max = self.max_ts.load(Ordering::Relaxed);
         stats.max_ts = (max != Timestamp::MIN).then_some(max);
         stats
     }
 
+    pub fn block_stats(&self) -> Vec<BlockStats> {
+        let of = |b: &Arc<Block>| BlockStats {
+            path: b.path().to_owned(),
+            identity: b.footer().identity(),
+            range: b.footer().range,
+            ts: b.footer().ts,
+            series: b.footer().series,
+            samples: b.footer().samples,
+            chunks: b.footer().chunks,
+            bytes: b.bytes(),
+            deleted_series: b.deleted().map_or(0, |d| d.series()),
+        };
+        self.ring().blocks.iter().map(of).collect()
+    }
+
     pub fn cardinality(&self, limit: usize) -> Cardinality {
         let index = read(&self.index);
         let labels = &index.labels;
-        let mut out = Cardinality::default();
+        let (mut metrics, mut pairs) = (Top::new(limit), Top::new(limit));
+        let (mut by_values, mut by_bytes) = (Top::new(limit), Top::new(limit));
         for name in labels.names() {
             let (mut values, mut bytes) = (0, 0);
             for (value, series) in labels.values(name) {
                 values += 1;
                 bytes += value.len() as u64 * series;
                 if name == METRIC_NAME {
-                    out.series_by_metric.push((value.to_owned(), series));
+                    metrics.add(series, || value.to_owned());
                 }
-                out.series_by_pair.push((format!("{name}={value}"), series));
+                pairs.add(series, || format!("{name}={value}"));
             }
-            out.values_by_label.push((name.to_owned(), values));
-            out.bytes_by_label.push((name.to_owned(), bytes));
-            // Not all pairs at once: there may be millions.
-            top(&mut out.series_by_pair, limit);
+            by_values.add(values, || name.to_owned());
+            by_bytes.add(bytes, || name.to_owned());
         }
-        for list in [&mut out.series_by_metric, &mut out.values_by_label, &mut out.bytes_by_label] {
-            top(list, limit);
+        Cardinality {
+            series_by_metric: metrics.finish(),
+            values_by_label: by_values.finish(),
+            bytes_by_label: by_bytes.finish(),
+            series_by_pair: pairs.finish(),
         }
-        out
     }
 }
 
-fn top(list: &mut Vec<(String, u64)>, limit: usize) {
-    list.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    list.truncate(limit);
+/// The names with the largest numbers. A name is only made when its number is large enough: there may be millions.
+struct Top {
+    limit: usize,
+    /// The least of them on top; of equal numbers the last name is the least.
+    heap: BinaryHeap<Reverse<(u64, Reverse<String>)>>,
+}
+
+impl Top {
+    fn new(limit: usize) -> Self {
+        Top { limit, heap: BinaryHeap::new() }
+    }
+
+    fn add(&mut self, n: u64, name: impl FnOnce() -> String) {
+        if self.heap.len() < self.limit {
+            self.heap.push(Reverse((n, Reverse(name()))));
+        } else if let Some(mut least) = self.heap.peek_mut()
+            && n >= least.0.0
+        {
+            let new = (n, Reverse(name()));
+            if new > least.0 {
+                *least = Reverse(new);
+            }
+        }
+    }
+
+    /// Descending; equal ones by name.
+    fn finish(self) -> Vec<(String, u64)> {
+        self.heap.into_sorted_vec().into_iter().map(|Reverse((n, Reverse(name)))| (name, n)).collect()
+    }
 }
 
 impl Drop for Db {

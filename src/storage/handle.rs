@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::api::{Cardinality, StorageError, StorageOptions, StorageStats};
+use super::api::{BlockStats, Cardinality, StorageError, StorageOptions, StorageStats};
 use super::appender::Appender;
 use super::db::Db;
+use super::delete::{Cleaned, SeriesDeleted};
 use super::maintain::Maintained;
 use super::metrics::StorageMetrics;
 use super::reader::Reader;
-use crate::model::{Metadata, Timestamp};
+use crate::model::{Matcher, Metadata, Timestamp};
 
 /// The ring. Cloning gives a handle to the same one; the data directory is let go when the last handle, appender and
 /// reader is dropped.
@@ -67,6 +68,38 @@ impl Storage {
         self.db.seal_all().map_err(|e| StorageError::Write(e.to_string()))
     }
 
+    /// Deletes the samples in `from..=to` (ms) of the series that any of the selectors selects. They are gone at once, for
+    /// good, and also from what is sealed later; samples that come after the newest one of now are not meant.
+    ///
+    /// # Errors
+    /// When it cannot be noted on the disk, or too much is noted already: then nothing is deleted.
+    pub fn delete_series(
+        &self,
+        selectors: &[Vec<Matcher>],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<SeriesDeleted, StorageError> {
+        self.db.delete_series(selectors, from, to)
+    }
+
+    /// Writes the blocks that have deleted samples anew, without them.
+    ///
+    /// # Errors
+    /// When a block cannot be written; those before it are done then.
+    pub fn clean_tombstones(&self) -> Result<Cleaned, StorageError> {
+        self.db.clean_tombstones()
+    }
+
+    /// Makes a copy of all samples as of now in the folder `snapshots/NAME` of the data directory, which opens as a data
+    /// directory; returns its path. `skip_head` leaves out what is only in memory and WAL. Appending and reading go on.
+    /// A batch of samples older than the newest of their series, if it comes meanwhile, may be in the copy in part.
+    ///
+    /// # Errors
+    /// When it cannot be written, or there is no data directory.
+    pub fn snapshot(&self, name: &str, skip_head: bool) -> Result<PathBuf, StorageError> {
+        self.db.snapshot(name, skip_head)
+    }
+
     /// Puts everything that was acknowledged on the disk. Dropping the last handle does so too.
     ///
     /// # Errors
@@ -86,6 +119,12 @@ impl Storage {
     #[must_use]
     pub fn stats(&self) -> StorageStats {
         self.db.stats()
+    }
+
+    /// What each block holds, ascending in time.
+    #[must_use]
+    pub fn block_stats(&self) -> Vec<BlockStats> {
+        self.db.block_stats()
     }
 
     /// The names and values with most series in the head, `limit` of each kind.

@@ -212,6 +212,7 @@ impl Db {
         }
         self.metrics.seals.inc_by(u64::from(sealed));
         self.drop_from_head(cut);
+        self.forget_deleted(cut);
         if sealed {
             self.checkpoint(wal, cut)?;
         }
@@ -234,6 +235,7 @@ impl Db {
         let first = lock(&self.windows).first_key_value().map_or(cut, |(start, _)| *start);
         let range = (sealed_until.max(first).min(cut), cut);
         let path = blocks_dir(dir).join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
+        let deleted = self.deleted();
         let footer = disk::write_whole(&path, |out| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let (mut samples, mut scratch) = (Samples::default(), Vec::new());
@@ -246,11 +248,13 @@ impl Db {
                 if let Some(part) = part {
                     part.read(sealed_until, cut - 1, &mut samples, &mut scratch);
                 }
+                deleted.take_out(series.ids[*i as usize], &mut samples, (0, 0));
                 writer.series(series.ranks(*i), &samples)?;
             }
             writer.finish()
         })?;
-        if footer.samples == 0 {
+        // With deletions an empty block stays: it says that what the WAL may still have is sealed.
+        if footer.samples == 0 && deleted.is_empty() {
             std::fs::remove_file(&path)?;
             return Ok(None);
         }
@@ -259,7 +263,7 @@ impl Db {
     }
 
     /// The series that have samples before `cut`, with their labels as numbers that sort as the labels do.
-    fn series_before(&self, from: Timestamp, cut: Timestamp) -> Option<SeriesToSeal> {
+    pub fn series_before(&self, from: Timestamp, cut: Timestamp) -> Option<SeriesToSeal> {
         let index = read(&self.index);
         let mut series = SeriesToSeal::default();
         let mut used = RoaringBitmap::new();
@@ -388,7 +392,9 @@ impl Db {
             let mut bytes = wal_bytes + blocks.iter().map(|b| b.bytes()).sum::<u64>();
             while let Some(first) = blocks.first() {
                 let too_large = self.options.retention_bytes.is_some_and(|bound| bytes > bound);
-                if first.footer().ts.1 >= oldest && !too_large {
+                let footer = first.footer();
+                let newest = if footer.samples == 0 { footer.range.1 - 1 } else { footer.ts.1 };
+                if newest >= oldest && !too_large {
                     break;
                 }
                 bytes -= first.bytes();
@@ -416,19 +422,19 @@ fn fail(done: &mut Maintained, what: &str, error: &dyn std::fmt::Display) {
 
 /// The series of a block to be.
 #[derive(Debug, Default)]
-struct SeriesToSeal {
-    ids: Vec<u32>,
+pub(super) struct SeriesToSeal {
+    pub ids: Vec<u32>,
     /// The pairs of all series, one after the other, as positions in `pairs`.
     flat: Vec<u32>,
     ends: Vec<usize>,
     /// Ascending.
-    pairs: Vec<(Arc<str>, Box<str>)>,
+    pub pairs: Vec<(Arc<str>, Box<str>)>,
     /// Positions in `ids`, ascending by labels.
-    order: Vec<u32>,
+    pub order: Vec<u32>,
 }
 
 impl SeriesToSeal {
-    fn ranks(&self, i: u32) -> &[u32] {
+    pub fn ranks(&self, i: u32) -> &[u32] {
         let i = i as usize;
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.flat[start..self.ends[i]]

@@ -27,7 +27,9 @@ mod appender;
 mod block;
 mod chunk;
 mod coding;
+mod columns;
 mod db;
+mod delete;
 mod disk;
 mod handle;
 mod head;
@@ -36,6 +38,8 @@ mod maintain;
 mod metrics;
 mod open;
 mod reader;
+mod snapshot;
+mod tombstones;
 mod wal;
 
 #[cfg(test)]
@@ -44,10 +48,11 @@ mod tests;
 mod twin;
 
 pub use api::{
-    AppendError, Cardinality, CommitStats, FsyncPolicy, SampleValue, Samples, SeriesRef, StorageError,
-    StorageOptions, StorageStats,
+    AppendError, BlockStats, Cardinality, CommitStats, FsyncPolicy, SampleValue, Samples, SeriesRef,
+    StorageError, StorageOptions, StorageStats,
 };
 pub use appender::Appender;
+pub use delete::{Cleaned, SeriesDeleted};
 pub use handle::Storage;
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;

@@ -5,6 +5,8 @@
 //! DIR/blocks/A-B.block     blocks by the range of time that they answer for
 //! DIR/wal/N.wal            segments of the WAL
 //! DIR/wal/N.checkpoint     the series that segments since N, and retained ones before, take for known
+//! DIR/tombstones           what is deleted
+//! DIR/snapshots/NAME/      copies that open as data directories
 //! DIR/quarantine/          damaged files and pieces, for whoever wants to look at them
 //! ```
 //! Damage is never a reason not to start: what is whole serves, what is not is set aside, reported and counted.
@@ -22,6 +24,7 @@ use super::db::{DataDir, Db, FAMILIES_MAX, Ring, write};
 use super::disk;
 use super::head::{Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
 use super::metrics::StorageMetrics;
+use super::snapshot;
 use super::wal::frame::{self, Section};
 use super::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
 use super::wal::replay::scan;
@@ -42,6 +45,11 @@ pub(super) fn blocks_dir(dir: &Path) -> std::path::PathBuf {
     dir.join(BLOCKS)
 }
 
+/// Where the WAL is, in the data directory.
+pub(super) fn wal_dir(dir: &Path) -> PathBuf {
+    dir.join(WAL)
+}
+
 impl Db {
     pub fn open(options: StorageOptions, metrics: StorageMetrics) -> Result<Self, StorageError> {
         let mut db = Db {
@@ -52,6 +60,7 @@ impl Db {
             wal: None,
             ring: Default::default(),
             metadata: Default::default(),
+            deleted: Default::default(),
             min_valid: AtomicI64::new(Timestamp::MIN + 1),
             max_valid: AtomicI64::new(Timestamp::MAX),
             max_ts: AtomicI64::new(Timestamp::MIN),
@@ -72,7 +81,7 @@ impl Db {
     }
 
     fn open_dir(&mut self, path: &Path) -> io::Result<()> {
-        let wal_dir = path.join(WAL);
+        let wal_dir = wal_dir(path);
         let lock = if self.options.read_only {
             lock_to_read(path)?
         } else {
@@ -81,6 +90,8 @@ impl Db {
             let lock = lock_to_write(path)?;
             disk::remove_unfinished(&blocks_dir(path))?;
             disk::remove_unfinished(&wal_dir)?;
+            disk::remove_unfinished(path)?;
+            snapshot::remove_unfinished(path)?;
             Some(lock)
         };
         self.dir = Some(DataDir { path: path.to_owned(), _lock: lock });
@@ -91,6 +102,7 @@ impl Db {
         }
         *write(&self.ring) = ring;
         let (ended, number) = self.replay(path, &wal_dir)?;
+        self.open_deleted(path);
         if self.options.read_only {
             return Ok(());
         }
@@ -129,7 +141,7 @@ impl Db {
     }
 
     /// Sets something damaged aside, unless the directory is only read; returns where it is then.
-    fn set_aside(&self, put: impl FnOnce() -> io::Result<PathBuf>) -> Option<PathBuf> {
+    pub(super) fn set_aside(&self, put: impl FnOnce() -> io::Result<PathBuf>) -> Option<PathBuf> {
         if self.options.read_only { None } else { put().ok() }
     }
 

@@ -52,6 +52,7 @@ impl Reader {
                         blocks: Vec::new(),
                         head: None,
                         head_from: ring.sealed_until,
+                        deleted: Box::default(),
                     });
                     found.len() - 1
                 });
@@ -64,6 +65,8 @@ impl Reader {
     fn select_head(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<SeriesSnapshot> {
         // The index stays locked until the shards are: a series that is made later, and the samples of the batch
         // that made it, are then seen by this selection neither in this series nor in any other.
+        let deleted = self.db.deleted();
+        let sealed_until = self.db.ring().sealed_until;
         let index = read(&self.db.index);
         let ids = select(&index.labels, matchers);
         let shards = ids.iter().fold(0u64, |set, id| set | 1 << shard_of(id));
@@ -72,6 +75,12 @@ impl Reader {
         for id in &ids {
             if let Some(series) = guards.shard(id).and_then(|s| s.get(id))
                 && series.overlaps(from, to)
+                && (deleted.is_empty()
+                    || !deleted.covers(
+                        id,
+                        series.first_ts().unwrap_or(to).max(sealed_until),
+                        series.last_ts(),
+                    ))
             {
                 parts.push((id, series.snapshot()));
             }
@@ -82,6 +91,7 @@ impl Reader {
             blocks: Vec::new(),
             head: Some(part),
             head_from: Timestamp::MIN,
+            deleted: deleted.intervals(id).iter().map(|p| (p.1, p.2)).collect(),
         };
         parts.into_iter().map(with_labels).collect()
     }
@@ -212,6 +222,8 @@ pub struct SeriesSnapshot {
     blocks: Vec<(Arc<Block>, u32)>,
     head: Option<SeriesPart>,
     head_from: Timestamp,
+    /// What is deleted of the head's part.
+    deleted: Box<[(Timestamp, Timestamp)]>,
 }
 
 thread_local! {
@@ -233,7 +245,11 @@ impl SeriesSnapshot {
                 }
             }
             if let Some(head) = &self.head {
+                let begin = (out.ts.len(), out.hist_ts.len());
                 head.read(from.max(self.head_from), to, out, &mut scratch.ints);
+                for (from, to) in &self.deleted {
+                    out.take_out(*from, *to, begin);
+                }
             }
         });
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
+mod deletions;
 mod read_only;
 
 use super::twin::{Twin, Value};

@@ -1,5 +1,6 @@
-//! The whole router over a storage in memory: every call, and bad input to every call.
+//! The whole router over a storage in memory (on disk for administrators' calls): every call, and bad input to every call.
 
+mod admin;
 mod dashboard;
 mod export;
 mod prometheus;

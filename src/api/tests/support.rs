@@ -62,6 +62,9 @@ pub struct Setup {
     pub limits: ApiLimits,
     pub route_prefix: String,
     pub with_lifecycle: bool,
+    pub with_admin: bool,
+    /// Where samples are kept; in memory if it is not said.
+    pub dir: Option<std::path::PathBuf>,
     pub instance: String,
 }
 
@@ -72,7 +75,7 @@ impl TestServer {
 
     pub async fn with(setup: Setup) -> Self {
         let (clock, _hand) = Clock::manual(NOW);
-        let storage = Storage::open(StorageOptions::default()).unwrap();
+        let storage = Storage::open(StorageOptions { dir: setup.dir, ..StorageOptions::default() }).unwrap();
         let mut registry = telemetry::new_registry();
         let metrics = ApiMetrics::register(&mut registry);
         let readiness = Readiness::new(&["storage", "rules"]);
@@ -136,6 +139,7 @@ impl TestServer {
             readiness: readiness.clone(),
             live: live_receiver,
             lifecycle: setup.with_lifecycle.then_some(lifecycle),
+            enable_admin: setup.with_admin,
             info: ServerInfo {
                 version: "0.1.0".into(),
                 started_at: NOW - 5_000,
@@ -144,6 +148,7 @@ impl TestServer {
             },
             queries: setup.limits.query_pool(),
             transfers: setup.limits.transfer_pool(),
+            admin: setup.limits.admin_pool(),
             limits: setup.limits,
             route_prefix: setup.route_prefix,
             external_url: "https://mon.example/gate".into(),

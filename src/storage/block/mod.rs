@@ -13,12 +13,15 @@
 //! **Invariants**: a file with a name that ends in `.block` was written whole, synced, and renamed into place; it is
 //! never changed, only removed. Whoever reads from a part has verified its checksum before.
 
+mod deletions;
 pub mod map;
+mod merge;
 pub mod reader;
 pub mod writer;
 
-pub use reader::Block;
-pub use writer::BlockWriter;
+pub use merge::merge;
+pub use reader::{Block, take_postings};
+pub use writer::{BlockWriter, put_postings};
 
 /// Begins every block; the last byte is the version.
 pub const MAGIC: [u8; 8] = *b"SGBLK\0\0\x02";
@@ -79,6 +82,14 @@ pub const FOOTER_BYTES: usize = FOOTER_FIELDS * 8 + 16;
 impl Footer {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.fields();
+        let crc = super::coding::crc32c(&bytes);
+        bytes.extend_from_slice(&u64::from(crc).to_le_bytes());
+        bytes.extend_from_slice(&MAGIC);
+        bytes
+    }
+
+    fn fields(&self) -> Vec<u8> {
         let mut fields = vec![
             self.range.0 as u64,
             self.range.1 as u64,
@@ -91,11 +102,13 @@ impl Footer {
             u64::from(self.index_crc),
         ];
         fields.extend(self.parts);
-        let mut bytes: Vec<u8> = fields.iter().flat_map(|f| f.to_le_bytes()).collect();
-        let crc = super::coding::crc32c(&bytes);
-        bytes.extend_from_slice(&u64::from(crc).to_le_bytes());
-        bytes.extend_from_slice(&MAGIC);
-        bytes
+        fields.iter().flat_map(|f| f.to_le_bytes()).collect()
+    }
+
+    /// Tells this block from any other, also from one that takes its place: the footer's checksum.
+    #[must_use]
+    pub fn identity(&self) -> u32 {
+        super::coding::crc32c(&self.fields())
     }
 
     /// Reads the footer at the end of a block; `None` if it is damaged or says what cannot be.

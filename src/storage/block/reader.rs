@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use roaring::RoaringBitmap;
 
+use super::deletions::Deletions;
 use super::map::Map;
 use super::{
     COLUMN_BYTES, Footer, HEADER_BYTES, HISTOGRAM_CHUNK, PAGE_BYTES, PAIR_BYTES, Part, STARTS_CHUNK,
@@ -42,6 +43,14 @@ pub struct Block {
     pages_verified: Box<[AtomicU64]>,
     index_is_whole: OnceLock<bool>,
     damaged: AtomicBool,
+    pub(super) deletions: Deletions,
+}
+
+/// What a chunk holds, and how many of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkKind {
+    Floats(u64),
+    Histograms(u64),
 }
 
 /// Memory to work in while reading, and the time column that was read last: the next series probably has the same.
@@ -69,6 +78,7 @@ impl Block {
             pages_verified: (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             index_is_whole: OnceLock::new(),
             damaged: AtomicBool::new(false),
+            deletions: Deletions::default(),
             map,
         })
     }
@@ -193,7 +203,7 @@ impl Block {
         None
     }
 
-    fn pair_count(&self) -> usize {
+    pub(super) fn pair_count(&self) -> usize {
         self.part(Part::Pairs).len() / PAIR_BYTES
     }
 
@@ -228,17 +238,7 @@ impl Block {
         let added = (|| {
             let at = u32_at(self.part(Part::Pairs), pair * PAIR_BYTES + 8)? as usize;
             let mut cursor = Cursor::new(self.part(Part::Postings).get(at..)?);
-            let mut next = 0u32;
-            for _ in 0..cursor.count()? {
-                let start = next.checked_add(u32::try_from(cursor.varint()?).ok()?)?;
-                let last = start.checked_add(u32::try_from(cursor.varint()?).ok()?)?;
-                if u64::from(last) >= self.footer.series {
-                    return None;
-                }
-                into.insert_range(start..=last);
-                next = last.checked_add(1)?;
-            }
-            Some(())
+            take_postings(&mut cursor, self.footer.series, into)
         })();
         if added.is_none() {
             self.note_damage("its postings make no sense");
@@ -248,7 +248,14 @@ impl Block {
     /// The series that all `matchers` select, by number.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        if self.index_is_whole() { select(self, matchers) } else { RoaringBitmap::new() }
+        if !self.index_is_whole() {
+            return RoaringBitmap::new();
+        }
+        let mut found = select(self, matchers);
+        if let Some(deleted) = self.deleted() {
+            found -= deleted.whole();
+        }
+        found
     }
 
     /// The labels of a series.
@@ -259,9 +266,15 @@ impl Block {
         Some(Labels::from_sorted(pairs?))
     }
 
-    fn pair_text(&self, pair: u32) -> Option<(&str, &str)> {
+    pub(super) fn pair_text(&self, pair: u32) -> Option<(&str, &str)> {
         let (name, value) = self.pair_symbols(pair as usize)?;
         Some((self.symbol(name)?, self.symbol(value)?))
+    }
+
+    /// The numbers of a series' pairs, ascending.
+    #[must_use]
+    pub fn pair_numbers(&self, series: u32) -> Option<Vec<u32>> {
+        Some(self.entry(series)?.0)
     }
 
     /// Calls `f` with every label pair of these series; of all series if `None`.
@@ -357,6 +370,47 @@ impl Block {
         if read.is_none() {
             self.note_damage("a chunk cannot be read");
         }
+        if let Some(deleted) = self.deleted() {
+            deleted.take_out(series, out, begin);
+        }
+    }
+
+    /// The times of a series' first and last sample, what is deleted included.
+    #[must_use]
+    pub fn time_range(&self, series: u32) -> Option<(Timestamp, Timestamp)> {
+        let mut range = (Timestamp::MAX, Timestamp::MIN);
+        self.each_chunk(series, |_, _, first, last| {
+            range = (range.0.min(first), range.1.max(last));
+        })?;
+        Some(range)
+    }
+
+    /// Calls `f` with every chunk of a series: what it holds, its length in bytes, its first and its last time.
+    pub fn each_chunk(
+        &self,
+        series: u32,
+        mut f: impl FnMut(ChunkKind, u64, Timestamp, Timestamp),
+    ) -> Option<()> {
+        let (_, mut cursor) = self.entry(series)?;
+        let _place = cursor.varint()?;
+        while !cursor.is_empty() {
+            let column = cursor.varint()?;
+            let len = cursor.varint()?;
+            if column == STARTS_CHUNK {
+            } else if column == HISTOGRAM_CHUNK {
+                let n = cursor.varint()?;
+                let first = cursor.signed()?;
+                let last = first.wrapping_add(cursor.varint()? as i64);
+                f(ChunkKind::Histograms(n), len, first, last);
+            } else if column & 1 == 1 {
+                return None;
+            } else {
+                let place = usize::try_from(column >> 1).ok()?.checked_mul(COLUMN_BYTES)?;
+                let field = |i: usize| u64_at(self.part(Part::Columns), place.checked_add(i * 8)?);
+                f(ChunkKind::Floats(field(2)?), len, field(3)? as i64, field(4)? as i64);
+            }
+        }
+        Some(())
     }
 
     fn read_floats(
@@ -409,6 +463,21 @@ const PARTS: [Part; super::PARTS] = [
     Part::EntryEnds,
     Part::Entries,
 ];
+
+/// Adds the series of a list of runs, of which there are `series_max`, to the set.
+pub fn take_postings(cursor: &mut Cursor<'_>, series_max: u64, into: &mut RoaringBitmap) -> Option<()> {
+    let mut next = 0u32;
+    for _ in 0..cursor.count()? {
+        let start = next.checked_add(u32::try_from(cursor.varint()?).ok()?)?;
+        let last = start.checked_add(u32::try_from(cursor.varint()?).ok()?)?;
+        if u64::from(last) >= series_max {
+            return None;
+        }
+        into.insert_range(start..=last);
+        next = last.checked_add(1)?;
+    }
+    Some(())
+}
 
 impl Lookup for Block {
     fn all(&self) -> RoaringBitmap {

@@ -254,7 +254,7 @@ impl<'a, W: Write> BlockWriter<'a, W> {
 }
 
 /// Runs of consecutive ids: their number, then each: gap to the one before, length less one.
-fn put_postings(out: &mut Vec<u8>, ids: &[u32]) {
+pub fn put_postings(out: &mut Vec<u8>, ids: &[u32]) {
     let runs = || ids.chunk_by(|a, b| a + 1 == *b);
     put_varint(out, runs().count() as u64);
     let mut next = 0;

@@ -1,0 +1,162 @@
+//! A copy of all samples as of one moment, that opens as a data directory.
+//!
+//! Blocks are linked, not copied: they never change. The head's samples are written as a block of their own, without
+//! sealing anything in the server, which takes late samples as before. All is done in `snapshots/NAME.tmp`, synced, and
+//! renamed: what a crash leaves is removed at the next start.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::api::{Samples, StorageError};
+use super::block::{self, BlockWriter};
+use super::db::{Db, lock, read};
+use super::disk;
+use super::open::{blocks_dir, wal_dir};
+use super::tombstones::{Deleted, Tombstones};
+use super::wal::FrameBuilder;
+use super::wal::log::{CHECKPOINT, FILE_MAGIC, file_path};
+use crate::model::Timestamp;
+
+const SNAPSHOTS: &str = "snapshots";
+const UNFINISHED: &str = "tmp";
+
+/// Removes snapshots that a crash left unfinished.
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    let snapshots = dir.join(SNAPSHOTS);
+    if !snapshots.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(snapshots)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == UNFINISHED) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+impl Db {
+    /// See [`Storage::snapshot`](super::Storage::snapshot).
+    pub fn snapshot(&self, name: &str, skip_head: bool) -> Result<PathBuf, StorageError> {
+        let Some(dir) = self.dir.as_ref().map(|d| &d.path) else {
+            return Err(StorageError::Write("there is no data directory: all is in memory".to_owned()));
+        };
+        if self.options.read_only {
+            return Err(StorageError::ReadOnly);
+        }
+        let snapshots = dir.join(SNAPSHOTS);
+        let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
+        let finished = snapshots.join(name);
+        let write = || {
+            if finished.exists() {
+                return Err(io::Error::other(format!("{} is there already", finished.display())));
+            }
+            fs::create_dir_all(&snapshots)?;
+            fs::create_dir(&unfinished)?;
+            self.write_snapshot(&unfinished, skip_head)?;
+            fs::rename(&unfinished, &finished)?;
+            disk::sync_dir(&snapshots)
+        };
+        if let Err(error) = write() {
+            let _nothing_there = fs::remove_dir_all(&unfinished);
+            return Err(StorageError::Write(error.to_string()));
+        }
+        Ok(finished)
+    }
+
+    fn write_snapshot(&self, to: &Path, skip_head: bool) -> io::Result<()> {
+        // No window is sealed and no block removed meanwhile.
+        let _no_seal = lock(&self.maintenance);
+        fs::create_dir(blocks_dir(to))?;
+        fs::create_dir(wal_dir(to))?;
+        let ring = self.ring();
+        let mut all = Tombstones::default();
+        for block in ring.blocks.iter() {
+            link_or_copy(block.path(), &blocks_dir(to))?;
+            all.blocks.extend(block.deleted().map(|d| (block.footer().identity(), (*d).clone())));
+        }
+        if !skip_head {
+            self.write_head(&blocks_dir(to), ring.sealed_until)?;
+        }
+        all.save(to)?;
+        let metadata = read(&self.metadata).clone();
+        disk::write_whole(&file_path(&wal_dir(to), 1, CHECKPOINT), |out| {
+            let mut frame = FrameBuilder::default();
+            out.write_all(&FILE_MAGIC)?;
+            frame.metadata(metadata.iter().map(|(n, m)| (n.as_str(), m)));
+            if !frame.is_empty() {
+                out.write_all(frame.finish())?;
+            }
+            frame.clear();
+            frame.checkpoint_end(0);
+            out.write_all(frame.finish())
+        })?;
+        for dir in [&blocks_dir(to), &wal_dir(to), to] {
+            disk::sync_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the head's samples from `from` on, as they are now, as one block.
+    fn write_head(&self, blocks: &Path, from: Timestamp) -> io::Result<()> {
+        // The moment: what each series has now, all together, so that no batch is in it by half. What series get while
+        // the block is written is later than that.
+        let newest = self.newest_by_series();
+        let Some(cut) = newest.values().max().map(|last| last.saturating_add(1)).filter(|cut| *cut > from)
+        else {
+            return Ok(());
+        };
+        let Some(series) = self.series_before(from, cut) else { return Ok(()) };
+        let first = lock(&self.windows).first_key_value().map_or(cut, |(start, _)| *start);
+        let range = (from.max(first).min(cut), cut);
+        let path = blocks.join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
+        let pairs: Vec<(&str, &str)> = series.pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
+        let deleted: std::sync::Arc<Deleted> = self.deleted();
+        let footer = disk::write_whole(&path, |out| {
+            let mut writer = BlockWriter::new(out, range, &pairs)?;
+            let (mut samples, mut scratch) = (Samples::default(), Vec::new());
+            for i in &series.order {
+                let id = series.ids[*i as usize];
+                let Some(last) = newest.get(&id) else { continue };
+                let part = self.head.lock_one(id).get(id).map(|s| s.snapshot());
+                samples.clear();
+                if let Some(part) = part {
+                    part.read(from, *last, &mut samples, &mut scratch);
+                }
+                deleted.take_out(id, &mut samples, (0, 0));
+                writer.series(series.ranks(*i), &samples)?;
+            }
+            writer.finish()
+        })?;
+        if footer.samples == 0 {
+            fs::remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    /// The time of the newest sample of every series that has one, at one moment.
+    fn newest_by_series(&self) -> HashMap<u32, Timestamp, foldhash::fast::RandomState> {
+        let index = read(&self.index);
+        let mut guards = self.head.lock(u64::MAX);
+        let last = |id: u32| {
+            let series = guards.shard(id)?.get(id)?;
+            (!series.is_empty()).then(|| (id, series.last_ts()))
+        };
+        index.labels.live().iter().filter_map(last).collect()
+    }
+}
+
+/// Another name for the same file; a copy where the file system knows no links.
+fn link_or_copy(file: &Path, dir: &Path) -> io::Result<()> {
+    let to = dir.join(file.file_name().unwrap_or_default());
+    if fs::hard_link(file, &to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(file, &to)?;
+    fs::File::open(&to)?.sync_all()
+}
