@@ -153,6 +153,7 @@ impl Db {
             stats.series = index.labels.len();
             stats.label_pairs = index.labels.pair_count() as u64;
         }
+        stats.head_bytes = self.head.page_bytes();
         for i in 0..SHARDS {
             let shard = self.head.lock_shard(i);
             stats.head_chunks += shard.chunks;

@@ -21,7 +21,7 @@ use super::api::{FsyncPolicy, Samples, StorageError};
 use super::block::{self, Block, BlockWriter};
 use super::db::{Db, Ring, lock, read, write};
 use super::disk;
-use super::head::SHARDS;
+use super::head::{ChunkScratch, SHARDS};
 use super::open::blocks_dir;
 use super::wal::Wal;
 use crate::model::Timestamp;
@@ -165,6 +165,7 @@ impl Db {
         let bound = self.options.head_bytes_max;
         bound > 0 && {
             let chunks: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
+            let chunks = chunks + self.head.page_bytes();
             chunks + read(&self.index).labels.len() * SERIES_BYTES > bound
         }
     }
@@ -238,15 +239,17 @@ impl Db {
         let deleted = self.deleted();
         let footer = disk::write_whole(&path, |out| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
-            let (mut samples, mut scratch) = (Samples::default(), Vec::new());
+            let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());
             for i in &series.order {
                 let part = {
                     let id = series.ids[*i as usize];
                     self.head.lock_one(id).get(id).map(|s| s.snapshot())
                 };
                 samples.clear();
-                if let Some(part) = part {
-                    part.read(sealed_until, cut - 1, &mut samples, &mut scratch);
+                if let Some(part) = part
+                    && !part.read(sealed_until, cut - 1, &mut samples, &mut scratch)
+                {
+                    return Err(io::Error::other("the file of the head's full chunks cannot be read"));
                 }
                 deleted.take_out(series.ids[*i as usize], &mut samples, (0, 0));
                 writer.series(series.ranks(*i), &samples)?;

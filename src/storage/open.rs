@@ -54,7 +54,7 @@ impl Db {
     pub fn open(options: StorageOptions, metrics: StorageMetrics) -> Result<Self, StorageError> {
         let mut db = Db {
             dir: None,
-            head: Head::default(),
+            head: Head::new(options.dir.as_deref().filter(|_| !options.read_only), options.window_ms),
             index: Default::default(),
             unlogged: Default::default(),
             wal: None,

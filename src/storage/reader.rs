@@ -13,7 +13,7 @@ use super::api::Samples;
 use super::block::Block;
 use super::block::reader::ReadScratch;
 use super::db::{Db, read};
-use super::head::{SeriesPart, shard_of};
+use super::head::{ChunkScratch, SeriesPart, shard_of};
 use super::index::{HeadIndex, select};
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
 
@@ -227,7 +227,7 @@ pub struct SeriesSnapshot {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<ReadScratch> = RefCell::default();
+    static SCRATCH: RefCell<(ReadScratch, ChunkScratch)> = RefCell::default();
 }
 
 impl SeriesSnapshot {
@@ -238,7 +238,7 @@ impl SeriesSnapshot {
 
     /// Appends the samples in `from..=to` (ms) to `out`'s columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples) {
-        SCRATCH.with_borrow_mut(|scratch| {
+        SCRATCH.with_borrow_mut(|(scratch, head_scratch)| {
             for (block, series) in &self.blocks {
                 if block.overlaps(from, to) {
                     block.read(*series, from, to, out, scratch);
@@ -246,7 +246,7 @@ impl SeriesSnapshot {
             }
             if let Some(head) = &self.head {
                 let begin = (out.ts.len(), out.hist_ts.len());
-                head.read(from.max(self.head_from), to, out, &mut scratch.ints);
+                let _in_the_log = head.read(from.max(self.head_from), to, out, head_scratch);
                 for (from, to) in &self.deleted {
                     out.take_out(*from, *to, begin);
                 }

@@ -13,6 +13,7 @@ use super::api::{Samples, StorageError};
 use super::block::{self, BlockWriter};
 use super::db::{Db, lock, read};
 use super::disk;
+use super::head::ChunkScratch;
 use super::open::{blocks_dir, wal_dir};
 use super::tombstones::{Deleted, Tombstones};
 use super::wal::FrameBuilder;
@@ -119,14 +120,16 @@ impl Db {
         let deleted: std::sync::Arc<Deleted> = self.deleted();
         let footer = disk::write_whole(&path, |out| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
-            let (mut samples, mut scratch) = (Samples::default(), Vec::new());
+            let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());
             for i in &series.order {
                 let id = series.ids[*i as usize];
                 let Some(last) = newest.get(&id) else { continue };
                 let part = self.head.lock_one(id).get(id).map(|s| s.snapshot());
                 samples.clear();
-                if let Some(part) = part {
-                    part.read(from, *last, &mut samples, &mut scratch);
+                if let Some(part) = part
+                    && !part.read(from, *last, &mut samples, &mut scratch)
+                {
+                    return Err(io::Error::other("the file of the head's full chunks cannot be read"));
                 }
                 deleted.take_out(id, &mut samples, (0, 0));
                 writer.series(series.ranks(*i), &samples)?;

@@ -16,8 +16,9 @@
 //! `i / 10^s`, 16 + s is `i * 10^-s`.
 
 use super::floats::{INVERSES, POWERS};
+use super::{CHUNK_SAMPLES_MAX, OPEN_CHUNK_SAMPLES};
 use crate::model::Timestamp;
-use crate::storage::coding::{Cursor, put_signed, put_varint, unzigzag, zigzag};
+use crate::storage::coding::{Cursor, unzigzag, zigzag};
 
 const RUN: u8 = 3 << 6;
 const NEW_SCALE: u8 = 9;
@@ -33,13 +34,18 @@ const ROUND: f64 = 6_755_399_441_055_744.0;
 const INTEGER_MAX: f64 = (1u64 << 51) as f64;
 
 /// A growing column of samples. It knows its newest one even after [`OpenChunk::clear`].
+///
+/// There are a million of these, so its fields are as narrow as they may be; [`OpenChunk::has_room`] says what fits.
 #[derive(Clone, Debug)]
 pub struct OpenChunk {
-    buf: Vec<u8>,
-    first_ts: Timestamp,
+    /// The first `used` bytes are written.
+    buf: Box<[u8]>,
     last_ts: Timestamp,
     last_bits: u64,
-    delta: i64,
+    /// From the first sample to the newest, and from the newest but one.
+    span: u32,
+    delta: u32,
+    used: u16,
     count: u16,
     /// Samples at the end that repeat interval and value and are not in `buf` yet.
     run: u16,
@@ -49,17 +55,26 @@ pub struct OpenChunk {
 impl Default for OpenChunk {
     fn default() -> Self {
         OpenChunk {
-            buf: Vec::new(),
-            first_ts: 0,
+            buf: Box::default(),
             last_ts: Timestamp::MIN,
             last_bits: 0,
+            span: 0,
             delta: 0,
+            used: 0,
             count: 0,
             run: 0,
             scale: 0,
         }
     }
 }
+
+/// The most samples: what a decoder of full chunks takes.
+const SAMPLES_MAX: u16 = CHUNK_SAMPLES_MAX as u16;
+/// A chunk with so many samples ends when it has so many bytes, or so many more samples. What changes seldom goes on: an
+/// end costs more than a sample.
+const FULL_SAMPLES: u16 = OPEN_CHUNK_SAMPLES;
+const FULL_BYTES: u16 = 96;
+const FULL_SAMPLES_CHANGING: u16 = 4 * OPEN_CHUNK_SAMPLES;
 
 impl OpenChunk {
     /// How many samples it holds.
@@ -76,7 +91,7 @@ impl OpenChunk {
     /// The time of its first sample, if it has one.
     #[must_use]
     pub fn first_ts(&self) -> Timestamp {
-        self.first_ts
+        self.last_ts.wrapping_sub(i64::from(self.span))
     }
 
     /// The time of the newest sample that was ever appended; `Timestamp::MIN` before the first.
@@ -96,35 +111,52 @@ impl OpenChunk {
     /// Bytes on the heap.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.buf.capacity()
+        self.buf.len()
     }
 
     /// Forgets the samples but not which was the newest.
     pub fn clear(&mut self) {
         self.count = 0;
         self.run = 0;
-        self.buf.clear();
+        self.used = 0;
+        self.span = 0;
     }
 
     /// Gives back the memory of a chunk that may stay empty for long.
     pub fn shrink(&mut self) {
-        self.buf.shrink_to_fit();
+        self.buf = Box::from(&self.buf[..usize::from(self.used)]);
     }
 
-    /// Appends a sample; `ts` must be later than [`OpenChunk::last_ts`], and fewer than `u16::MAX` samples be there.
+    /// Whether it can take a sample at `ts`, later than [`OpenChunk::last_ts`], and is not long enough to be encoded.
+    #[inline]
+    #[must_use]
+    pub fn has_room(&self, ts: Timestamp) -> bool {
+        if self.count < FULL_SAMPLES {
+            // As long as intervals are the usual ones, the chunk spans a few hours.
+            return self.count == 0 || ts.wrapping_sub(self.first_ts()) as u64 <= u64::from(u32::MAX);
+        }
+        self.has_room_still(ts)
+    }
+
+    fn has_room_still(&self, ts: Timestamp) -> bool {
+        let long = self.used > 0 && (self.used >= FULL_BYTES || self.count >= FULL_SAMPLES_CHANGING);
+        !long && self.count < SAMPLES_MAX && ts.wrapping_sub(self.first_ts()) as u64 <= u64::from(u32::MAX)
+    }
+
+    /// Appends a sample, for which there must be room.
     #[inline]
     pub fn append(&mut self, ts: Timestamp, bits: u64) {
         if self.count == 0 {
-            self.first_ts = ts;
             self.last_ts = ts;
             self.last_bits = bits;
+            self.span = 0;
             self.delta = 0;
             self.run = 0;
             self.scale = 0;
             self.count = 1;
             return;
         }
-        let delta = ts.wrapping_sub(self.last_ts);
+        let delta = ts.wrapping_sub(self.last_ts) as u32;
         if bits == self.last_bits && (delta == self.delta || self.count == 1) {
             self.delta = delta;
             self.run += 1;
@@ -132,79 +164,92 @@ impl OpenChunk {
             self.append_changed(delta, bits);
         }
         self.count += 1;
+        self.span = self.span.wrapping_add(delta);
         self.last_ts = ts;
         self.last_bits = bits;
     }
 
-    fn append_changed(&mut self, delta: i64, bits: u64) {
+    fn append_changed(&mut self, delta: u32, bits: u64) {
         if self.count == 1 {
             self.delta = delta;
         }
-        let buf = &mut self.buf;
-        if buf.capacity() - buf.len() < 24 {
-            // In small steps: there are a million of these, and doubling would waste a third.
-            buf.reserve_exact(if buf.is_empty() { 32 } else { 24 + buf.len() / 4 });
-        }
-        if buf.is_empty() {
+        // Written aside first, so that the chunk's own bytes are grown to what is needed.
+        let mut record = Record { bytes: [0; 64], len: 0 };
+        if self.used == 0 {
             // Nothing is written before the first change, so the newest value is the first one too.
-            buf.extend_from_slice(&self.last_bits.to_le_bytes());
-            put_signed(buf, self.delta);
+            record.extend(&self.last_bits.to_le_bytes());
+            record.varint(zigzag(i64::from(self.delta)));
         }
         if self.run > 0 {
             // The samples so far repeat the interval that the header or the record before has set.
-            buf.push(RUN);
-            put_varint(buf, u64::from(self.run));
+            record.push(RUN);
+            record.varint(u64::from(self.run));
             self.run = 0;
         }
-        let control_at = buf.len();
-        buf.push(0);
-        let change = zigzag(delta.wrapping_sub(self.delta));
+        let control_at = record.len;
+        record.push(0);
+        let change = zigzag(i64::from(delta) - i64::from(self.delta));
         let mut control = if change == 0 {
             0
         } else if change < 256 {
-            buf.push(change as u8);
+            record.push(change as u8);
             1 << 6
         } else {
-            put_varint(buf, change);
+            record.varint(change);
             2 << 6
         };
         self.delta = delta;
         if bits != self.last_bits {
-            control |= append_value(buf, &mut self.scale, self.last_bits, bits);
+            control |= append_value(&mut record, &mut self.scale, self.last_bits, bits);
         }
-        buf[control_at] = control;
+        record.bytes[control_at] = control;
+        let used = usize::from(self.used);
+        let end = used + record.len;
+        if end > self.buf.len() {
+            self.grow(end);
+        }
+        self.buf[used..end].copy_from_slice(&record.bytes[..record.len]);
+        self.used = end as u16;
+    }
+
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        // In small steps: doubling would waste a third of what a million of these take.
+        let mut grown = Vec::with_capacity((end + 8 + end / 8).next_multiple_of(16));
+        grown.extend_from_slice(&self.buf[..usize::from(self.used)]);
+        grown.resize(grown.capacity(), 0);
+        self.buf = grown.into_boxed_slice();
     }
 
     /// Appends the samples in `from..=to` to the columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
-        if self.count == 0 || self.first_ts > to || self.last_ts < from {
+        if self.count == 0 || self.first_ts() > to || self.last_ts < from {
             return;
         }
-        let at = ts.len();
-        if self.decode(ts, vs).is_none() {
+        let mut out = Emit { from, to, ts, vs };
+        if self.decode(&mut out).is_none() {
             // The bytes never left this process.
             debug_assert!(false, "an open chunk reads what it wrote");
         }
-        trim(at, from, to, ts, vs);
     }
 
-    fn decode(&self, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) -> Option<()> {
-        let n = usize::from(self.count);
-        ts.reserve(n);
-        vs.reserve(n);
-        let mut cursor = Cursor::new(&self.buf);
-        let (mut bits, mut delta) = match self.buf.is_empty() {
-            true => (self.last_bits, self.delta),
-            false => (cursor.u64()?, cursor.signed()?),
+    fn decode(&self, out: &mut Emit<'_>) -> Option<()> {
+        let mut cursor = Cursor::new(&self.buf[..usize::from(self.used)]);
+        let (mut bits, mut delta) = match self.used {
+            0 => (self.last_bits, i64::from(self.delta)),
+            _ => (cursor.u64()?, cursor.signed()?),
         };
-        let (mut t, mut scale) = (self.first_ts, 0u8);
-        ts.push(t);
-        vs.push(f64::from_bits(bits));
+        let (mut t, mut scale) = (self.first_ts(), 0u8);
+        if out.from <= t {
+            out.ts.reserve(usize::from(self.count));
+            out.vs.reserve(usize::from(self.count));
+        }
+        out.one(t, bits);
         while !cursor.is_empty() {
             let control = cursor.u8()?;
             match control >> 6 {
                 3 => {
-                    repeat(cursor.varint()?, &mut t, delta, bits, ts, vs);
+                    out.repeat(cursor.varint()?, &mut t, delta, bits);
                     continue;
                 }
                 2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
@@ -229,19 +274,74 @@ impl OpenChunk {
                 }
             }
             t = t.wrapping_add(delta);
-            ts.push(t);
-            vs.push(f64::from_bits(bits));
+            if t > out.to {
+                return Some(());
+            }
+            out.one(t, bits);
         }
-        repeat(u64::from(self.run), &mut t, self.delta, bits, ts, vs);
+        out.repeat(u64::from(self.run), &mut t, i64::from(self.delta), bits);
         Some(())
     }
 }
 
-fn repeat(n: u64, t: &mut Timestamp, delta: i64, bits: u64, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
-    for _ in 0..n {
-        *t = t.wrapping_add(delta);
-        ts.push(*t);
-        vs.push(f64::from_bits(bits));
+/// Columns that take only the samples of a range.
+struct Emit<'a> {
+    from: Timestamp,
+    to: Timestamp,
+    ts: &'a mut Vec<Timestamp>,
+    vs: &'a mut Vec<f64>,
+}
+
+impl Emit<'_> {
+    #[inline]
+    fn one(&mut self, t: Timestamp, bits: u64) {
+        if t >= self.from && t <= self.to {
+            self.ts.push(t);
+            self.vs.push(f64::from_bits(bits));
+        }
+    }
+
+    /// `n` more samples after the one at `t`, without a look at those that are not wanted.
+    fn repeat(&mut self, n: u64, t: &mut Timestamp, delta: i64, bits: u64) {
+        if n == 0 || delta <= 0 {
+            return;
+        }
+        let before = *t;
+        *t = before.wrapping_add(delta.wrapping_mul(n as i64));
+        // Of the samples 1..=n those from `first` up to `last`.
+        let reach = |bound: Timestamp| bound.saturating_sub(before).max(0) / delta;
+        let (first, last) = (reach(self.from.saturating_sub(1)) + 1, reach(self.to).min(n as i64));
+        self.ts.extend((first..=last).map(|i| before.wrapping_add(delta.wrapping_mul(i))));
+        self.vs.resize(self.ts.len(), f64::from_bits(bits));
+    }
+}
+
+/// What one sample adds.
+struct Record {
+    bytes: [u8; 64],
+    len: usize,
+}
+
+impl Record {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    #[inline]
+    fn varint(&mut self, mut v: u64) {
+        while v >= 0x80 {
+            self.push(v as u8 | 0x80);
+            v >>= 7;
+        }
+        self.push(v as u8);
     }
 }
 
@@ -263,7 +363,7 @@ pub fn trim(at: usize, from: Timestamp, to: Timestamp, ts: &mut Vec<Timestamp>, 
 
 /// Writes a value that differs from the one before; returns the control bits.
 #[inline]
-fn append_value(buf: &mut Vec<u8>, scale: &mut u8, before: u64, bits: u64) -> u8 {
+fn append_value(buf: &mut Record, scale: &mut u8, before: u64, bits: u64) -> u8 {
     if *scale != NO_SCALE {
         let (b, v) = (f64::from_bits(before), f64::from_bits(bits));
         if let Some(step) = decimal_step(*scale, b, v) {
@@ -277,7 +377,7 @@ fn append_value(buf: &mut Vec<u8>, scale: &mut u8, before: u64, bits: u64) -> u8
                 if let Some(step) = decimal_step(s, b, v) {
                     *scale = s;
                     buf.push(s);
-                    put_signed(buf, step);
+                    buf.varint(zigzag(step));
                     return NEW_SCALE;
                 }
             }
@@ -289,15 +389,15 @@ fn append_value(buf: &mut Vec<u8>, scale: &mut u8, before: u64, bits: u64) -> u8
     let high = xor >> (8 * low);
     let n = 8 - high.leading_zeros() as usize / 8;
     buf.push((low as u8) << 4 | n as u8);
-    buf.extend_from_slice(&high.to_le_bytes()[..n]);
+    buf.extend(&high.to_le_bytes()[..n]);
     XOR
 }
 
 #[inline]
-fn append_step(buf: &mut Vec<u8>, step: i64) -> u8 {
+fn append_step(buf: &mut Record, step: i64) -> u8 {
     let step = zigzag(step);
     let n = (8 - step.leading_zeros() as usize / 8).max(1);
-    buf.extend_from_slice(&step.to_le_bytes()[..n]);
+    buf.extend(&step.to_le_bytes()[..n]);
     n as u8
 }
 
@@ -351,7 +451,7 @@ mod tests {
         let back: Vec<_> = ts.iter().zip(&vs).map(|(t, v)| (*t, v.to_bits())).collect();
         let want: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
         assert_eq!(back, want);
-        chunk.buf.len()
+        usize::from(chunk.used)
     }
 
     fn regular(values: impl IntoIterator<Item = f64>) -> Vec<(Timestamp, f64)> {
@@ -376,15 +476,41 @@ mod tests {
         assert_eq!(vs.len(), 4);
     }
 
+    #[test]
+    fn a_chunk_ends_when_that_pays() {
+        let len = |value: fn(i64) -> f64| {
+            let mut chunk = OpenChunk::default();
+            let mut n = 0;
+            while chunk.has_room(n * 15_000) {
+                chunk.append(n * 15_000, value(n).to_bits());
+                n += 1;
+            }
+            n
+        };
+        assert_eq!(len(|i| i as f64), 120);
+        assert_eq!(len(|_| 1.0), CHUNK_SAMPLES_MAX as i64);
+        assert_eq!(len(|i| (i / 100) as f64), 480);
+        let mut chunk = OpenChunk::default();
+        chunk.append(0, 0);
+        assert!(!chunk.has_room(i64::MAX), "a span has 32 bits");
+    }
+
     proptest! {
         #[test]
         fn samples_come_back(samples in proptest::collection::vec((prop_oneof![3 => Just(15_000i64), 1 => 1i64..100_000, 1 => 14_990i64..15_010], prop_oneof![
             3 => Just(1.0), 2 => (0i64..1000).prop_map(|i| i as f64), 2 => (-1000i64..1000).prop_map(|i| i as f64 / 100.0),
             2 => (-1000i64..1000).prop_map(|i| i as f64 * 0.001), 1 => any::<f64>(), 1 => any::<u64>().prop_map(f64::from_bits), 1 => Just(stale_marker()), 1 => Just(-0.0)
-        ]), 1..300)) {
+        ]), 1..300), from in 0usize..300, to in 0usize..300, shift in -1i32..2) {
             let mut ts = 0;
             let samples: Vec<_> = samples.into_iter().map(|(d, v)| { ts += d; (ts, v) }).collect();
             check(&samples);
+            let (from, to) = (samples[from % samples.len()].0 + i64::from(shift), samples[to % samples.len()].0);
+            let mut chunk = OpenChunk::default();
+            samples.iter().for_each(|(ts, v)| chunk.append(*ts, v.to_bits()));
+            let (mut ts, mut vs) = (Vec::new(), Vec::new());
+            chunk.read(from, to, &mut ts, &mut vs);
+            let want: Vec<_> = samples.iter().filter(|s| s.0 >= from && s.0 <= to).map(|(t, v)| (*t, v.to_bits())).collect();
+            prop_assert_eq!(ts.iter().zip(&vs).map(|(t, v)| (*t, v.to_bits())).collect::<Vec<_>>(), want);
         }
     }
 }

@@ -7,12 +7,15 @@
 //! **Invariant**: an id is only valid together with its generation, which changes when the series is dropped. Ids are
 //! used again, references are not.
 
+mod pages;
 mod series;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use series::{HeadSeries, Refusal, SeriesPart, TimeColumns};
+use pages::PageStore;
+pub use series::{ChunkScratch, HeadSeries, Refusal, SeriesPart, TimeColumns};
 
 use super::api::{SampleValue, SeriesRef};
 use super::wal::LoggedSample;
@@ -62,6 +65,7 @@ pub fn shard_of(id: u32) -> usize {
 pub struct Head {
     shards: Vec<Mutex<Shard>>,
     generations: Generations,
+    pages: Arc<PageStore>,
 }
 
 /// Some of the series.
@@ -69,7 +73,7 @@ pub struct Head {
 pub struct Shard {
     runs: Vec<Box<[HeadSeries]>>,
     pub columns: TimeColumns,
-    /// Bytes of the full chunks, without the shared time columns.
+    /// Memory of the full chunks, without their values and the shared time columns.
     pub chunk_bytes: u64,
     pub chunks: u64,
 }
@@ -163,13 +167,22 @@ impl Guards<'_> {
     }
 }
 
-impl Default for Head {
-    fn default() -> Self {
-        Head { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), generations: Generations::default() }
-    }
-}
-
 impl Head {
+    /// An empty head. Full chunks that are too many for the memory go to a file in `dir`, one for each window.
+    #[must_use]
+    pub fn new(dir: Option<&Path>, window_ms: i64) -> Self {
+        let pages = Arc::new(PageStore::new(dir, window_ms));
+        let shard = |columns| Shard { columns, ..Shard::default() };
+        let shards = (0..SHARDS).map(|_| Mutex::new(shard(TimeColumns::new(Arc::clone(&pages))))).collect();
+        Head { shards, generations: Generations::default(), pages }
+    }
+
+    /// Bytes of the values of full chunks that are in memory.
+    #[must_use]
+    pub fn page_bytes(&self) -> u64 {
+        self.pages.memory_bytes()
+    }
+
     /// Locks the shards whose bits are set, in ascending order.
     #[must_use]
     pub fn lock(&self, shards: u64) -> Guards<'_> {

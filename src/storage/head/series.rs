@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use super::pages::{PageStore, Pages};
 use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::Samples;
 use crate::storage::chunk::histograms::{self, HistogramEncoder, same_bits};
 use crate::storage::chunk::open::{OpenChunk, trim};
 use crate::storage::chunk::starts::Starts;
-use crate::storage::chunk::{OPEN_CHUNK_SAMPLES, floats, ints};
+use crate::storage::chunk::{floats, ints};
 use crate::storage::coding::Cursor;
 
 /// The times of a full chunk. Series that are scraped together share it.
@@ -39,9 +40,31 @@ pub struct TimeColumns {
     ts: Vec<Timestamp>,
     vs: Vec<f64>,
     bytes: Vec<u8>,
+    store: Arc<PageStore>,
+    /// The pages that were written to last, and the start of their window.
+    pages: Option<(Timestamp, Arc<Pages>)>,
 }
 
 impl TimeColumns {
+    /// With the pages where full chunks go.
+    #[must_use]
+    pub fn new(store: Arc<PageStore>) -> Self {
+        TimeColumns { store, ..TimeColumns::default() }
+    }
+
+    /// The pages of the window of a time.
+    fn pages(&mut self, ts: Timestamp) -> Arc<Pages> {
+        let window_start = self.store.window_start(ts);
+        match &self.pages {
+            Some((start, pages)) if *start == window_start => Arc::clone(pages),
+            _ => {
+                let pages = self.store.window(window_start);
+                self.pages = Some((window_start, Arc::clone(&pages)));
+                pages
+            }
+        }
+    }
+
     /// The column of `self.ts`.
     fn column(&mut self) -> Arc<TimeColumn> {
         if let Some((known, _)) = self.recent.iter().find(|(_, ts)| *ts == self.ts) {
@@ -67,42 +90,87 @@ impl TimeColumns {
     pub fn forget_unused(&mut self) {
         self.recent.retain(|(c, _)| Arc::strong_count(c) > 1);
         self.next = 0;
+        self.pages = None;
     }
 }
 
-/// The values of a full chunk.
+/// The times of a full chunk.
 #[derive(Clone, Debug)]
-pub enum Values {
-    /// Two thirds of the chunks of a typical target.
-    Constant(f64),
-    Packed(Arc<[u8]>),
+enum Times {
+    /// All intervals are the same: nothing to share.
+    Regular {
+        first: Timestamp,
+        interval: u32,
+        count: u16,
+    },
+    Shared(Arc<TimeColumn>),
+}
+
+impl Times {
+    fn first(&self) -> Timestamp {
+        match self {
+            Times::Regular { first, .. } => *first,
+            Times::Shared(column) => column.first,
+        }
+    }
+
+    fn last(&self) -> Timestamp {
+        match self {
+            Times::Regular { first, interval, count } => {
+                first + i64::from(*interval) * (i64::from(*count) - 1).max(0)
+            }
+            Times::Shared(column) => column.last,
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Times::Regular { count, .. } => usize::from(*count),
+            Times::Shared(column) => column.count as usize,
+        }
+    }
+
+    fn read(&self, out: &mut Vec<Timestamp>) -> Option<()> {
+        match self {
+            Times::Regular { first, interval, count } => {
+                out.extend((0..i64::from(*count)).map(|i| first + i * i64::from(*interval)));
+                Some(())
+            }
+            Times::Shared(column) => column.read(out),
+        }
+    }
+}
+
+/// The interval, if all are the same.
+fn regular(ts: &[Timestamp]) -> Option<u32> {
+    let interval = ts.get(1)?.checked_sub(ts[0])?;
+    let regular = ts.windows(2).all(|t| t[1].wrapping_sub(t[0]) == interval);
+    regular.then(|| u32::try_from(interval).ok()).flatten()
 }
 
 /// A full chunk of floats.
 #[derive(Clone, Debug)]
 pub struct Chunk {
-    pub ts: Arc<TimeColumn>,
-    pub values: Values,
+    times: Times,
+    pages: Arc<Pages>,
+    /// Where the values are in the pages, and in the low 16 bits how many bytes they have.
+    place: u64,
 }
 
 impl Chunk {
-    fn heap_bytes(&self) -> usize {
-        size_of::<Chunk>()
-            + match &self.values {
-                Values::Constant(_) => 0,
-                Values::Packed(bytes) => 16 + bytes.len(),
-            }
+    fn read(&self, out: &mut Samples, scratch: &mut ChunkScratch) -> Option<()> {
+        scratch.bytes.clear();
+        self.pages.read(self.place >> 16, self.place as usize & 0xffff, &mut scratch.bytes)?;
+        self.times.read(&mut out.ts)?;
+        floats::decode(&scratch.bytes, self.times.count(), &mut out.vs, &mut scratch.ints)
     }
+}
 
-    fn read(&self, out: &mut Samples, scratch: &mut Vec<i64>) -> Option<()> {
-        let n = self.ts.count as usize;
-        self.ts.read(&mut out.ts)?;
-        match &self.values {
-            Values::Constant(v) => out.vs.resize(out.vs.len() + n, *v),
-            Values::Packed(bytes) => floats::decode(bytes, n, &mut out.vs, scratch)?,
-        }
-        Some(())
-    }
+/// Memory to work in while reading.
+#[derive(Debug, Default)]
+pub struct ChunkScratch {
+    pub ints: Vec<i64>,
+    bytes: Vec<u8>,
 }
 
 /// A full chunk of histograms.
@@ -219,12 +287,8 @@ impl HeadSeries {
         if let Err(refusal) = self.check(ts, bits) {
             return (Err(refusal), None);
         }
-        let full = self.floats.len() >= usize::from(OPEN_CHUNK_SAMPLES);
-        let sealed = if full || (!self.floats.is_empty() && self.floats.first_ts() < window_start) {
-            self.seal(columns)
-        } else {
-            None
-        };
+        let before = !self.floats.is_empty() && self.floats.first_ts() < window_start;
+        let sealed = if before || !self.floats.has_room(ts) { self.seal(columns) } else { None };
         self.floats.append(ts, bits);
         self.idle = false;
         if start != 0 || self.rare.is_some() {
@@ -278,27 +342,25 @@ impl HeadSeries {
         self.floats.read(Timestamp::MIN, Timestamp::MAX, &mut ts, &mut vs);
         (columns.ts, columns.vs) = (ts, vs);
         self.floats.clear();
-        if columns.ts.is_empty() {
-            return None;
-        }
-        let column = columns.column();
-        let values = if let Some(v) = floats::constant(&columns.vs) {
+        let first = *columns.ts.first()?;
+        let times = match regular(&columns.ts) {
+            Some(interval) => Times::Regular { first, interval, count: columns.ts.len() as u16 },
+            None => Times::Shared(columns.column()),
+        };
+        if floats::constant(&columns.vs).is_some() {
             // The next chunk is likely to stand still as well.
             self.floats.shrink();
-            Values::Constant(v)
-        } else {
-            columns.bytes.clear();
-            floats::encode(&columns.vs, &mut columns.bytes);
-            Values::Packed(columns.bytes.as_slice().into())
-        };
-        let chunk = Chunk { ts: column, values };
-        let bytes = chunk.heap_bytes();
+        }
+        columns.bytes.clear();
+        floats::encode(&columns.vs, &mut columns.bytes);
+        let pages = columns.pages(first);
+        let place = pages.push(&columns.bytes) << 16 | columns.bytes.len() as u64;
         let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
         if sealed.len() == sealed.capacity() {
             sealed.reserve_exact(if sealed.is_empty() { 1 } else { 2 });
         }
-        sealed.push(chunk);
-        Some(bytes)
+        sealed.push(Chunk { times, pages, place });
+        Some(size_of::<Chunk>())
     }
 
     /// Whether there may be samples in `from..=to`.
@@ -310,7 +372,7 @@ impl HeadSeries {
     /// The time of the oldest sample that is held.
     #[must_use]
     pub fn first_ts(&self) -> Option<Timestamp> {
-        let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.ts.first);
+        let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.times.first());
         let open = (!self.floats.is_empty()).then(|| self.floats.first_ts());
         let histograms = self.rare.as_ref().map(|r| &r.histograms).and_then(|h| {
             let open = (!h.open.is_empty()).then(|| h.open.first_ts());
@@ -332,13 +394,13 @@ impl HeadSeries {
     /// Drops the chunks that end before `before`; returns how many and their bytes.
     pub fn drop_before(&mut self, before: Timestamp) -> (u64, u64) {
         let mut dropped = (0, 0);
-        if self.sealed.as_ref().is_some_and(|s| s.first().is_some_and(|c| c.ts.last < before)) {
+        if self.sealed.as_ref().is_some_and(|s| s.first().is_some_and(|c| c.times.last() < before)) {
             let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
             sealed.retain(|c| {
-                let keep = c.ts.last >= before;
+                let keep = c.times.last() >= before;
                 if !keep {
                     dropped.0 += 1;
-                    dropped.1 += c.heap_bytes() as u64;
+                    dropped.1 += size_of::<Chunk>() as u64;
                 }
                 keep
             });
@@ -374,7 +436,7 @@ impl HeadSeries {
     /// How many samples it holds.
     #[must_use]
     pub fn samples(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| u64::from(c.ts.count)).sum();
+        let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| c.times.count() as u64).sum();
         let histograms = self.rare.as_ref().map_or(0, |r| r.histograms.samples());
         sealed + self.floats.len() as u64 + histograms
     }
@@ -427,17 +489,24 @@ struct RarePart {
 }
 
 impl SeriesPart {
-    /// Appends the samples in `from..=to` to the columns.
-    pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples, scratch: &mut Vec<i64>) {
+    /// Appends the samples in `from..=to` to the columns; returns whether all of them could be read.
+    pub fn read(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        out: &mut Samples,
+        scratch: &mut ChunkScratch,
+    ) -> bool {
         let begin = (out.ts.len(), out.hist_ts.len());
+        let mut whole = true;
         for chunk in self.sealed.iter().flat_map(|s| s.iter()) {
-            if chunk.ts.last < from || chunk.ts.first > to {
+            if chunk.times.last() < from || chunk.times.first() > to {
                 continue;
             }
             let at = out.ts.len();
             if chunk.read(out, scratch).is_none() {
-                // The bytes never left this process.
-                debug_assert!(false, "a sealed chunk reads what it wrote");
+                tracing::error!("The file of the head's full chunks cannot be read");
+                whole = false;
                 out.ts.truncate(at);
                 out.vs.truncate(at);
                 continue;
@@ -449,6 +518,7 @@ impl SeriesPart {
             None => out.pad_starts(),
             Some(rare) => rare.read(from, to, begin, out),
         }
+        whole
     }
 }
 

@@ -1,0 +1,218 @@
+//! Where the bytes of full chunks lie: in pages, the newest in memory, older ones in a file.
+//!
+//! ```text
+//! page 0 | page 1 | … | page n-1      in the file, once there are more than stay in memory
+//! page n | … | the page that fills    in memory
+//! ```
+//! Every window has pages of its own, which are freed whole with the last of its chunks: nothing is freed one by one and
+//! nothing is left between. The file has no name, so it goes with the process. Nothing of it is needed after a
+//! restart, for the WAL holds the same samples; so it is not synced, and when it cannot be written, pages stay in memory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+
+use crate::model::Timestamp;
+
+const PAGE_BYTES: usize = 256 << 10;
+/// So many pages of a window stay in memory, to be read without a system call: 32 MiB.
+const PAGES_IN_MEMORY: usize = 128;
+/// The file's name for the moment between its making and the removal of the name.
+const FILE: &str = "head.chunks";
+
+/// The pages of all windows of the head.
+#[derive(Debug, Default)]
+pub struct PageStore {
+    dir: Option<PathBuf>,
+    window_ms: i64,
+    windows: Mutex<BTreeMap<Timestamp, Weak<Pages>>>,
+    in_memory: Arc<AtomicU64>,
+}
+
+impl PageStore {
+    /// Pages beyond those that stay in memory go to a file in `dir`; all stay if there is none.
+    #[must_use]
+    pub fn new(dir: Option<&Path>, window_ms: i64) -> Self {
+        PageStore { dir: dir.map(Path::to_owned), window_ms, ..PageStore::default() }
+    }
+
+    pub(super) fn window_start(&self, ts: Timestamp) -> Timestamp {
+        let window_ms = self.window_ms.max(1);
+        ts.div_euclid(window_ms).saturating_mul(window_ms)
+    }
+
+    /// The pages of a window. Windows before it are over, mostly, so their pages go to the file.
+    pub(super) fn window(&self, start: Timestamp) -> Arc<Pages> {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pages) = windows.get(&start).and_then(Weak::upgrade) {
+            return pages;
+        }
+        windows.retain(|_, pages| pages.strong_count() > 0);
+        for pages in windows.range(..start).filter_map(|(_, pages)| pages.upgrade()) {
+            pages.write_out(0);
+        }
+        let pages = Arc::new(Pages {
+            dir: self.dir.clone(),
+            file: OnceLock::new(),
+            written: AtomicU64::new(0),
+            pages: RwLock::default(),
+            in_memory: Arc::clone(&self.in_memory),
+        });
+        windows.insert(start, Arc::downgrade(&pages));
+        pages
+    }
+
+    /// Bytes of the pages that are in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.in_memory.load(Ordering::Relaxed)
+    }
+}
+
+/// The pages of one window.
+#[derive(Debug)]
+pub struct Pages {
+    dir: Option<PathBuf>,
+    /// `None` if there is no directory, or no file could be made.
+    file: OnceLock<Option<File>>,
+    /// So many pages, the first ones, are in the file.
+    written: AtomicU64,
+    pages: RwLock<InMemory>,
+    in_memory: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct InMemory {
+    /// The number of `pages[0]`.
+    first: usize,
+    pages: std::collections::VecDeque<Vec<u8>>,
+}
+
+impl Pages {
+    /// Puts bytes, at most a page of them, in and returns where they are.
+    pub fn push(&self, bytes: &[u8]) -> u64 {
+        let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if inner.pages.back().is_none_or(|p| p.len() + bytes.len() > PAGE_BYTES) {
+            if inner.pages.len() >= PAGES_IN_MEMORY {
+                self.write_first(&mut inner, PAGES_IN_MEMORY - 1);
+            }
+            inner.pages.push_back(Vec::with_capacity(PAGE_BYTES));
+            self.in_memory.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
+        }
+        let number = inner.first + inner.pages.len() - 1;
+        let Some(page) = inner.pages.back_mut() else { return 0 };
+        let at = (number * PAGE_BYTES + page.len()) as u64;
+        page.extend_from_slice(bytes);
+        at
+    }
+
+    /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None` if the file cannot be read.
+    #[must_use]
+    pub fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
+        let (number, offset) = ((at / PAGE_BYTES as u64), (at % PAGE_BYTES as u64) as usize);
+        if number >= self.written.load(Ordering::Acquire) {
+            let inner = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(page) = (number as usize).checked_sub(inner.first).and_then(|i| inner.pages.get(i)) {
+                out.extend_from_slice(page.get(offset..offset.checked_add(len)?)?);
+                return Some(());
+            }
+            // It was written between the two looks.
+        }
+        let file = self.file.get()?.as_ref()?;
+        let start = out.len();
+        out.resize(start + len, 0);
+        file.read_exact_at(&mut out[start..], at).ok()
+    }
+
+    /// Writes all pages but the last `keep` to the file.
+    fn write_out(&self, keep: usize) {
+        let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        self.write_first(&mut inner, keep);
+    }
+
+    fn write_first(&self, inner: &mut InMemory, keep: usize) {
+        let Some(file) = self.file.get_or_init(|| self.make_file()) else { return };
+        while inner.pages.len() > keep {
+            let Some(page) = inner.pages.front_mut() else { return };
+            // Full length, so that what is pushed after it to a page of its own has its place.
+            page.resize(PAGE_BYTES, 0);
+            if file.write_all_at(page, (inner.first * PAGE_BYTES) as u64).is_err() {
+                // No room: it stays in memory, and the next page tries again.
+                return;
+            }
+            inner.first += 1;
+            inner.pages.pop_front();
+            self.written.store(inner.first as u64, Ordering::Release);
+            self.in_memory.fetch_sub(PAGE_BYTES as u64, Ordering::Relaxed);
+        }
+    }
+
+    fn make_file(&self) -> Option<File> {
+        let path = self.dir.as_ref()?.join(FILE);
+        // Another window may be about to make its own; each takes a file that nobody had.
+        let _left_by_a_crash = fs::remove_file(&path);
+        let made = File::options().read(true).write(true).create_new(true).open(&path);
+        let made = made.and_then(|file| fs::remove_file(&path).map(|()| file));
+        made.inspect_err(|error| {
+            tracing::warn!(path = %path.display(), %error, "Full chunks of the head stay in memory: no file can be made for them");
+        })
+        .ok()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let inner = self.pages.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.in_memory.fetch_sub((inner.pages.len() * PAGE_BYTES) as u64, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(pages: &Pages, n: u32) -> Vec<u64> {
+        (0..n).map(|i| pages.push(&[i as u8; 1000][..1 + i as usize % 1000])).collect()
+    }
+
+    fn check(pages: &Pages, places: &[u64]) {
+        for (i, at) in places.iter().enumerate() {
+            let mut out = vec![9];
+            pages.read(*at, 1 + i % 1000, &mut out).unwrap();
+            assert_eq!(out[1..], [i as u8; 1000][..1 + i % 1000]);
+        }
+    }
+
+    #[test]
+    fn bytes_come_back_from_memory_and_from_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for store in [PageStore::new(None, 1), PageStore::new(Some(dir.path()), 1)] {
+            let pages = store.window(5);
+            let n = (PAGES_IN_MEMORY + 3) * PAGE_BYTES / 500;
+            let mut places = fill(&pages, n as u32);
+            check(&pages, &places);
+            let bound = (PAGES_IN_MEMORY * PAGE_BYTES) as u64;
+            assert_eq!(store.memory_bytes() <= bound, store.dir.is_some());
+            // A later window pushes all of it out; what still comes for the earlier one has its place.
+            let later = store.window(6);
+            assert_eq!(store.memory_bytes() == 0, store.dir.is_some());
+            places.extend((n..n + 500).map(|i| pages.push(&[i as u8; 1000][..1 + i % 1000])));
+            check(&pages, &places);
+            assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "the file has no name");
+            drop((pages, later));
+            assert_eq!(store.memory_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn without_a_file_pages_stay_in_memory() {
+        let store = PageStore::new(Some(Path::new("/nonexistent/directory")), 1);
+        let pages = store.window(0);
+        let places = fill(&pages, 2000);
+        pages.write_out(0);
+        check(&pages, &places);
+    }
+}
