@@ -95,11 +95,13 @@ pub struct ApiError {
     pub kind: ErrorKind,
     /// Fit to be shown to whoever asked.
     pub message: String,
+    /// What of an expression is wrong, for an editor to mark it.
+    pub place: Option<Box<ParseError>>,
 }
 
 impl ApiError {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        ApiError { kind, message: message.into() }
+        ApiError { kind, message: message.into(), place: None }
     }
 
     pub fn bad_data(message: impl Into<String>) -> Self {
@@ -146,8 +148,25 @@ impl IntoResponse for ApiError {
         body.extend_from_slice(self.kind.error_type().as_bytes());
         body.extend_from_slice(br#"","error":"#);
         json::write_str(&mut body, &self.message);
+        if let Some(error) = &self.place {
+            write_place(&mut body, error);
+        }
         body.push(b'}');
         json::response(self.kind.status(), body)
+    }
+}
+
+/// `,"range":{…},"hint":"…"`: bytes of the expression from `start` to before `end`, line and column from 1.
+fn write_place(body: &mut Vec<u8>, error: &ParseError) {
+    let ParseError { pos, line, column, hint, .. } = error;
+    let range = format!(
+        ",\"range\":{{\"start\":{},\"end\":{},\"line\":{line},\"column\":{column}}}",
+        pos.start, pos.end
+    );
+    body.extend_from_slice(range.as_bytes());
+    if let Some(hint) = hint {
+        body.extend_from_slice(b",\"hint\":");
+        json::write_str(body, hint);
     }
 }
 
@@ -167,7 +186,7 @@ impl From<QueryError> for ApiError {
 
 impl From<ParseError> for ApiError {
     fn from(error: ParseError) -> Self {
-        ApiError::parameter("query", error)
+        ApiError { place: Some(Box::new(error.clone())), ..ApiError::parameter("query", error) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::promql::Annotations;
 
 /// Bodies above this size are handed to the connection in pieces, so that compressing one does not hold a worker
 /// for long.
-const PIECE_BYTES: usize = 64 * 1024;
+pub const PIECE_BYTES: usize = 64 * 1024;
 
 /// `"text"` with what JSON demands escaped.
 pub fn write_str(out: &mut Vec<u8>, text: &str) {
@@ -176,9 +176,8 @@ pub fn begin() -> Vec<u8> {
     out
 }
 
-/// The end of a successful answer.
-#[must_use]
-pub fn finish(mut out: Vec<u8>, annotations: &Annotations) -> Response {
+/// `,"warnings":[…],"infos":[…]`, each if there are any.
+pub fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations) {
     for (name, list) in [("warnings", &annotations.warnings), ("infos", &annotations.infos)] {
         if list.is_empty() {
             continue;
@@ -190,10 +189,16 @@ pub fn finish(mut out: Vec<u8>, annotations: &Annotations) -> Response {
             if i > 0 {
                 out.push(b',');
             }
-            write_str(&mut out, text);
+            write_str(out, text);
         }
         out.push(b']');
     }
+}
+
+/// The end of a successful answer.
+#[must_use]
+pub fn finish(mut out: Vec<u8>, annotations: &Annotations) -> Response {
+    write_annotations(&mut out, annotations);
     out.push(b'}');
     response(StatusCode::OK, out)
 }

@@ -11,6 +11,7 @@
 //! read without a limit on size and time; a call that changes something is not taken from another site's page.
 
 mod admin;
+mod answer;
 mod body;
 mod dashboard;
 mod error;
@@ -36,11 +37,15 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tree;
 
+pub use answer::{QueryTimes, pieces as answer_pieces};
 pub use error::{ApiError, ErrorKind};
 pub use metrics::ApiMetrics;
 pub use pool::Pool;
+pub use query::cut_result;
 pub use readiness::{PartState, Readiness};
 pub use router::router;
 pub use server::{ServeLimits, serve};
 pub use state::{ApiLimits, ApiState, Lifecycle, LiveConfig, ServerInfo};
+pub use time::{parse_duration, parse_time, rfc3339_seconds};

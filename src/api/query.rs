@@ -9,10 +9,10 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::params::Params;
 use super::state::ApiState;
-use super::{json, time};
+use super::{answer, json, time, tree};
 use crate::model::Timestamp;
 use crate::promql::ast::{Expr, ValueType};
-use crate::promql::{self, MatrixSeries, PointValue, QueryRequest, QueryResult, Value, VectorSample};
+use crate::promql::{self, QueryRequest, QueryResult, Value};
 
 pub(super) async fn instant(
     State(state): State<Arc<ApiState>>,
@@ -31,6 +31,12 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
 pub(super) async fn format(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
     let expr = promql::parse_with(query_text(&params, &state)?, state.engine.options().features)?;
     Ok(json::success(&expr.pretty()))
+}
+
+/// The expression as a tree.
+pub(super) async fn parse(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
+    let expr = promql::parse_with(query_text(&params, &state)?, state.engine.options().features)?;
+    Ok(json::success(&tree::tree(&expr)))
 }
 
 /// The expression, if it is not too long.
@@ -95,7 +101,9 @@ fn grouped(n: usize) -> String {
 
 async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -> Result<Response, ApiError> {
     let limit = params.limit("limit")?;
-    let with_stats = !params.get("stats").is_empty();
+    let with_profile = params.switch("explain")?;
+    let with_stats = with_profile || !params.get("stats").is_empty();
+    request.profile = with_profile;
     request.timeout = timeout(params)?;
     request.lookback_ms = match params.get("lookback_delta") {
         "" => None,
@@ -107,15 +115,19 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     let work = move |cancelled| {
         let begun_at = state.clock.monotonic();
         request.cancelled = cancelled;
-        let mut result = evaluate(&state, &text, &request)?;
-        let evaluated_at = state.clock.monotonic();
-        if cut(&mut result.value, limit) {
-            result.annotations.warnings.push("results truncated due to limit".into());
-        }
-        let times = Times { queued: begun_at - asked_at, evaluating: evaluated_at - begun_at };
-        Ok(write(result, with_stats.then_some(times)))
+        let expr = checked(&state, &text, request.step_ms > 0)?;
+        let parsed_at = state.clock.monotonic();
+        let mut result = state.engine.evaluate(&text, &expr, &request, &state.storage.reader())?;
+        cut_result(&mut result, limit);
+        let times = answer::QueryTimes {
+            queued: begun_at - asked_at,
+            parsing: parsed_at - begun_at,
+            evaluating: state.clock.monotonic() - parsed_at,
+        };
+        Ok((result, with_stats.then_some(times)))
     };
-    pool.run(work).await
+    let (result, times) = pool.run(work).await?;
+    Ok(answer::response(result, times))
 }
 
 /// Parses and evaluates an expression; blocks.
@@ -124,11 +136,17 @@ pub(super) fn evaluate(
     text: &str,
     request: &QueryRequest,
 ) -> Result<QueryResult, ApiError> {
+    let expr = checked(state, text, request.step_ms > 0)?;
+    Ok(state.engine.evaluate(text, &expr, request, &state.storage.reader())?)
+}
+
+/// The parsed expression, of a type that can be answered.
+fn checked(state: &ApiState, text: &str, over_range: bool) -> Result<Expr, ApiError> {
     let expr = promql::parse_with(text, state.engine.options().features)?;
-    if request.step_ms > 0 {
+    if over_range {
         check_range_type(&expr)?;
     }
-    Ok(state.engine.evaluate(text, &expr, request, &state.storage.reader())?)
+    Ok(expr)
 }
 
 /// A range query needs one value per step.
@@ -160,6 +178,13 @@ fn lookback(text: &str) -> Result<i64, ApiError> {
     }
 }
 
+/// Leaves at most `limit` series (0: all) and warns if some fell off.
+pub fn cut_result(result: &mut QueryResult, limit: usize) {
+    if limit > 0 && cut(&mut result.value, limit) {
+        result.annotations.warnings.push("results truncated due to limit".into());
+    }
+}
+
 /// Leaves at most `limit` series; whether some fell off.
 fn cut(value: &mut Value, limit: usize) -> bool {
     let before = match value {
@@ -176,111 +201,4 @@ fn cut(value: &mut Value, limit: usize) -> bool {
         Value::Scalar { .. } | Value::String { .. } => 0,
     };
     before > limit
-}
-
-/// What a query's parts took.
-struct Times {
-    queued: Duration,
-    evaluating: Duration,
-}
-
-fn write(result: QueryResult, times: Option<Times>) -> Response {
-    let mut out = json::begin();
-    out.extend_from_slice(b"{\"resultType\":\"");
-    match result.value {
-        Value::Scalar { ts, value } => {
-            out.extend_from_slice(b"scalar\",\"result\":[");
-            json::write_timestamp(&mut out, ts);
-            out.extend_from_slice(b",\"");
-            out.extend_from_slice(json::plain_form(value).as_bytes());
-            out.extend_from_slice(b"\"]");
-        }
-        Value::String { ts, value } => {
-            out.extend_from_slice(b"string\",\"result\":[");
-            json::write_timestamp(&mut out, ts);
-            out.push(b',');
-            json::write_str(&mut out, &value);
-            out.push(b']');
-        }
-        Value::Vector(vector) => {
-            out.extend_from_slice(b"vector\",\"result\":[");
-            write_list(&mut out, vector, write_vector_sample);
-        }
-        Value::Matrix(matrix) => {
-            out.extend_from_slice(b"matrix\",\"result\":[");
-            write_list(&mut out, matrix, write_matrix_series);
-        }
-    }
-    if let Some(times) = times {
-        write_stats(&mut out, &result.stats, &times);
-    }
-    out.push(b'}');
-    json::finish(out, &result.annotations)
-}
-
-/// The elements with commas between them and the closing bracket. Each is dropped once it is written, so that a
-/// large result and its text do not stand in memory twice.
-fn write_list<T>(out: &mut Vec<u8>, list: Vec<T>, one: fn(&mut Vec<u8>, &T)) {
-    for (i, element) in list.into_iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        one(out, &element);
-    }
-    out.push(b']');
-}
-
-fn write_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) {
-    out.extend_from_slice(b"{\"metric\":");
-    json::write_labels(out, &sample.labels);
-    match &sample.value {
-        PointValue::Float(value) => {
-            out.extend_from_slice(b",\"value\":");
-            json::write_point(out, sample.ts, *value);
-        }
-        PointValue::Histogram(histogram) => {
-            out.extend_from_slice(b",\"histogram\":");
-            json::write_histogram_point(out, sample.ts, histogram);
-        }
-    }
-    out.push(b'}');
-}
-
-fn write_matrix_series(out: &mut Vec<u8>, series: &MatrixSeries) {
-    out.extend_from_slice(b"{\"metric\":");
-    json::write_labels(out, &series.labels);
-    if !series.floats.is_empty() {
-        out.extend_from_slice(b",\"values\":[");
-        for (i, (ts, value)) in series.floats.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            json::write_point(out, *ts, *value);
-        }
-        out.push(b']');
-    }
-    if !series.histograms.is_empty() {
-        out.extend_from_slice(b",\"histograms\":[");
-        for (i, (ts, histogram)) in series.histograms.iter().enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
-            json::write_histogram_point(out, *ts, histogram);
-        }
-        out.push(b']');
-    }
-    out.push(b'}');
-}
-
-fn write_stats(out: &mut Vec<u8>, stats: &promql::QueryStats, times: &Times) {
-    let text = format!(
-        ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{},\"execQueueTime\":{},\"execTotalTime\":{}}},\
-         \"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}}}",
-        times.evaluating.as_secs_f64(),
-        times.queued.as_secs_f64(),
-        (times.queued + times.evaluating).as_secs_f64(),
-        stats.total_samples,
-        stats.peak_samples
-    );
-    out.extend_from_slice(text.as_bytes());
 }

@@ -45,6 +45,12 @@ pub fn rfc3339(ts: Timestamp) -> String {
         .map_or_else(zero_time, |t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
+/// As [`rfc3339`], of seconds.
+#[must_use]
+pub fn rfc3339_seconds(seconds: f64) -> String {
+    seconds_to_ms(seconds).map_or_else(zero_time, rfc3339)
+}
+
 /// What Go writes for a time that was never set.
 #[must_use]
 pub fn zero_time() -> String {

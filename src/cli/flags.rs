@@ -33,11 +33,112 @@ pub(super) enum Subcommands {
         #[command(subcommand)]
         what: Check,
     },
+    /// Ask a server, or a data directory.
+    Query {
+        #[command(subcommand)]
+        what: Query,
+    },
+    /// Lay expressions out and explain them.
+    Promql {
+        #[command(subcommand)]
+        what: Promql,
+    },
     /// Run test scripts: a line for each case that fails, exit code 1 if there is one.
     Test {
         #[command(subcommand)]
         what: Test,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Query {
+    /// Evaluate an expression at one time.
+    Instant(Box<InstantFlags>),
+    /// Evaluate an expression at many times.
+    Range(Box<RangeFlags>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Promql {
+    /// Lay an expression out, over several lines where one would get too long.
+    Format {
+        /// The expression; `-` reads it from standard input.
+        #[arg(value_name = "EXPR", allow_negative_numbers = true)]
+        expr: String,
+    },
+    /// Evaluate an expression and show its plan: what each selector touched, and the time of each operator.
+    Explain(Box<ExplainFlags>),
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Asking {
+    /// The server to ask; http://127.0.0.1:9090 if neither this nor --data is given.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    pub server: Option<String>,
+    /// Read this data directory (or a snapshot of one) instead, without changing it; no server may have it open.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// How the answer is printed.
+    #[arg(long, short = 'o', value_name = "FORMAT", default_value = "table")]
+    pub format: super::show::Format,
+    /// How long the query may take.
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+    /// How far back the newest sample of a series is looked for.
+    #[arg(long = "query.lookback-delta", value_name = "DURATION")]
+    pub lookback_delta: Option<String>,
+    /// Series at most; 0 means all.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub limit: usize,
+    /// Comma separated feature names, as for the server; with --data.
+    #[arg(long = "enable-feature", value_delimiter = ',', value_name = "NAME")]
+    pub enable_feature: Vec<String>,
+    /// The expression (`-` reads it from standard input); the URL of the server may stand before it.
+    #[arg(required = true, num_args = 1..=2, value_name = "EXPR", allow_negative_numbers = true)]
+    pub words: Vec<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct InstantFlags {
+    /// When: RFC 3339, or seconds since 1970; by default now.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub time: Option<String>,
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct RangeFlags {
+    /// The first time; by default five minutes before the last.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub start: Option<String>,
+    /// The last time; by default now.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub end: Option<String>,
+    /// How far the times are apart; by default some 250 of them.
+    #[arg(long, value_name = "DURATION")]
+    pub step: Option<String>,
+    #[command(flatten)]
+    pub asking: Asking,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct ExplainFlags {
+    /// The time of an instant query; by default now.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, conflicts_with_all = ["start", "step"])]
+    pub time: Option<String>,
+    /// The first time of a range query.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub start: Option<String>,
+    /// The last time of a range query.
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    pub end: Option<String>,
+    /// The step of a range query.
+    #[arg(long, value_name = "DURATION")]
+    pub step: Option<String>,
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,12 +6,17 @@
 //!
 //! Exit codes: 0 done, 1 failed or found a problem, 2 wrong usage.
 
+mod asked;
 mod check;
 mod compat;
+mod fault;
 mod flags;
 mod options;
+mod plan;
+mod query;
 mod run;
 mod serve;
+mod show;
 mod test;
 
 pub use options::ServeOptions;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::flags::ServeFlags;
-use crate::promql::{Features, MAX_LENGTH};
+use crate::promql::{FEATURES, Features, MAX_LENGTH};
 use crate::telemetry::LogFormat;
 
 /// Kept when neither time nor size is given: 15 days, as in Prometheus.
@@ -192,15 +192,6 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("st-storage", "start timestamps are not stored"),
 ];
 
-const PROMQL_FEATURES: &[&str] = &[
-    "promql-experimental-functions",
-    "promql-duration-expr",
-    "promql-extended-range-selectors",
-    "promql-binop-fill-modifiers",
-    "promql-delayed-name-removal",
-    "use-start-timestamps",
-];
-
 /// # Errors
 /// For the agent mode, which is another program. A name that nobody knows is warned of, as in Prometheus.
 pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<Features, String> {
@@ -215,7 +206,7 @@ pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<F
                 Some((_, why)) => format!("--enable-feature={other} changes nothing: {why}"),
                 None => {
                     let known =
-                        PROMQL_FEATURES.iter().copied().chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
+                        FEATURES.iter().map(|f| f.name).chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
                     let hint = crate::yaml::nearest(other, known)
                         .map_or(String::new(), |n| format!("; did you mean {n}?"));
                     format!("unknown feature {other:?} in --enable-feature{hint}")

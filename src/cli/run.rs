@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use super::flags::{Check, Cli, ServeFlags, Subcommands, Test};
+use super::flags::{Check, Cli, Promql, Query, ServeFlags, Subcommands, Test};
 use super::options::features;
+use super::query::{self, Asked};
 use super::{ServeOptions, check, compat, test};
 use crate::promql::Features;
 
@@ -19,6 +20,8 @@ pub enum Command {
     CheckConfig { files: Vec<PathBuf>, syntax_only: bool, features: Features },
     CheckRules { files: Vec<PathBuf>, features: Features },
     CheckAlertmanager { files: Vec<PathBuf> },
+    Query(Box<Asked>),
+    PromqlFormat { expr: String },
     TestPromql { files: Vec<PathBuf>, thorough: bool },
     Version,
 }
@@ -50,6 +53,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             }
             Check::Alertmanager { files } => Command::CheckAlertmanager { files },
         }),
+        Some(Subcommands::Query { what }) => {
+            let asked = match what {
+                Query::Instant(flags) => query::instant(*flags),
+                Query::Range(flags) => query::range(*flags),
+            };
+            asked.map(|a| Command::Query(Box::new(a))).map_err(usage)
+        }
+        Some(Subcommands::Promql { what: Promql::Format { expr } }) => Ok(Command::PromqlFormat { expr }),
+        Some(Subcommands::Promql { what: Promql::Explain(flags) }) => {
+            query::explain(*flags).map(|a| Command::Query(Box::new(a))).map_err(usage)
+        }
         Some(Subcommands::Test { what: Test::Promql { thorough, files } }) => {
             Ok(Command::TestPromql { files, thorough })
         }
@@ -103,6 +117,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::CheckConfig { files, syntax_only, features } => check::config(&files, syntax_only, features),
         Command::CheckRules { files, features } => check::rules(&files, features),
         Command::CheckAlertmanager { files } => check::alertmanager(&files),
+        Command::Query(asked) => query::run(&asked),
+        Command::PromqlFormat { expr } => query::format(&expr),
         Command::TestPromql { files, thorough } => test::promql(&files, thorough),
         Command::Serve(options) => super::serve::run(*options),
     }
@@ -214,6 +230,14 @@ mod tests {
             (&["chekc"], "check"),
             (&["check", "config"], "FILE"),
             (&["test", "promql"], "FILE"),
+            (&["query", "instant"], "EXPR"),
+            (&["query", "range", "--step=0", "up"], "above zero"),
+            (&["query", "range", "--start=2", "--end=1", "up"], "before --start"),
+            (&["query", "instant", "--time=yesterday", "up"], "RFC 3339"),
+            (&["query", "instant", "--data=x", "--server=y", "up"], "--data"),
+            (&["query", "instant", "--data=x", "http://y", "up"], "two places"),
+            (&["query", "instant", "--server=ftp://x", "up"], "http://"),
+            (&["query", "instant", "--format=xml", "up"], "csv"),
         ] {
             let text = error(args);
             assert!(text.contains(said), "{args:?}: {text}");

@@ -16,7 +16,11 @@ pub mod testscript;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
-pub use parser::{Features, MAX_LENGTH, ParseError, parse, parse_selector, parse_with};
+pub use parser::{
+    FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, parse, parse_selector,
+    parse_with,
+};
+pub use printer::format_number;
 pub use value::{
     Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
 };

@@ -280,6 +280,7 @@ fn sign(negate: bool) -> &'static str {
 }
 
 /// A number without exponent (Go's `strconv.FormatFloat(v, 'f', -1, 64)`).
+#[must_use]
 pub fn format_number(v: f64) -> String {
     if v.is_nan() {
         "NaN".to_owned()

@@ -1,6 +1,7 @@
 //! `/api/v1/dashboard/…`: indicators, alerts that can be acknowledged and resolved, reports, and the state of it all.
 
 mod alerts;
+mod language;
 mod metrics;
 mod reports;
 mod status;
@@ -25,5 +26,6 @@ pub(super) fn routes() -> Router<Arc<ApiState>> {
         .route("/reports", get(reports::list).post(reports::generate))
         .route("/reports/latest", get(reports::latest))
         .route("/reports/{id}", get(reports::one))
+        .route("/promql", get(language::language))
         .route("/status", get(status::status))
 }

@@ -237,3 +237,160 @@ async fn the_server_says_what_it_is() {
     assert_eq!(server.get("/api/v1/format_query?query=sum(up)by(job)").await.data(), "sum by (job) (up)");
     server.get("/api/v1/format_query?query=sum(").await.refused(400, "bad_data", "parse error");
 }
+
+#[tokio::test]
+async fn parse_errors_say_which_part_is_wrong() {
+    let server = TestServer::new().await;
+    for path in ["query", "query_range?start=0&end=1&step=1", "format_query", "parse_query"] {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let answer = server.get(&format!("/api/v1/{path}{separator}query=1%2B%0A+rte(x)")).await;
+        assert_eq!(
+            answer.json(),
+            json!({
+                "status": "error", "errorType": "bad_data",
+                "error": "invalid parameter \"query\": 2:2: parse error: unknown function with name \"rte\"; did you mean \"rate\"?",
+                "range": {"start": 4, "end": 7, "line": 2, "column": 2},
+                "hint": "did you mean \"rate\"?",
+            }),
+            "{path}"
+        );
+    }
+    // What is wrong with another parameter has no place in the expression.
+    assert_eq!(server.get("/api/v1/query?query=up&time=x").await.json()["range"], json!(null));
+}
+
+#[tokio::test]
+async fn trees_have_prometheus_shape() {
+    let server = TestServer::new().await;
+    let selector = |kind: &str, name: &str| {
+        json!({"type": kind, "name": name, "offset": 0, "timestamp": null, "startOrEnd": null, "anchored": false,
+            "smoothed": false, "matchers": [{"name": "__name__", "type": "=", "value": name}]})
+    };
+    let mut shifted = selector("vectorSelector", "up");
+    shifted["matchers"] =
+        json!([{"name": "a", "type": "=~", "value": "b"}, {"name": "__name__", "type": "=", "value": "up"}]);
+    shifted["offset"] = json!(-300_000);
+    shifted["startOrEnd"] = json!("end");
+    let mut ranged = selector("matrixSelector", "up");
+    ranged["range"] = json!(300_000);
+    ranged["timestamp"] = json!(12_500);
+    for (query, tree) in [
+        ("5m", json!({"type": "numberLiteral", "val": "300"})),
+        ("\"a\"", json!({"type": "stringLiteral", "val": "a"})),
+        ("up{a=~\"b\"} @ end() offset -5m", shifted),
+        (
+            "rate(up[5m] @ 12.5)",
+            json!({"type": "call", "args": [ranged],
+                "func": {"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"}}),
+        ),
+        (
+            "(-topk by (a) (3, up))",
+            json!({"type": "parenExpr", "expr": {"type": "unaryExpr", "op": "-", "expr": {
+                "type": "aggregation", "op": "topk", "without": false, "grouping": ["a"],
+                "param": {"type": "numberLiteral", "val": "3"}, "expr": selector("vectorSelector", "up")}}}),
+        ),
+        (
+            "up > bool 1",
+            json!({"type": "binaryExpr", "op": ">", "bool": true, "matching": null,
+                "lhs": selector("vectorSelector", "up"), "rhs": {"type": "numberLiteral", "val": "1"}}),
+        ),
+        (
+            "up + on (a) group_left (b) y",
+            json!({"type": "binaryExpr", "op": "+", "bool": false,
+                "matching": {"card": "many-to-one", "labels": ["a"], "on": true, "include": ["b"],
+                    "fillValues": {"lhs": null, "rhs": null}},
+                "lhs": selector("vectorSelector", "up"), "rhs": selector("vectorSelector", "y")}),
+        ),
+        (
+            "up[5m:] offset 1m",
+            json!({"type": "subquery", "expr": selector("vectorSelector", "up"), "range": 300_000, "step": 0,
+                "offset": 60_000, "timestamp": null, "startOrEnd": null}),
+        ),
+    ] {
+        let path = format!(
+            "/api/v1/parse_query?query={}",
+            form_urlencoded::byte_serialize(query.as_bytes()).collect::<String>()
+        );
+        assert_eq!(server.get(&path).await.data(), tree, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn an_explained_query_shows_its_plan() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "x")], &[1.0, 2.5, 4.0]);
+    let data = server.get("/api/v1/query?query=sum(x)&explain=true").await.data();
+    let plan = data["stats"]["plan"].as_array().unwrap();
+    assert_eq!(plan.len(), 2);
+    assert_eq!((&plan[0]["operator"], &plan[0]["depth"]), (&json!("sum"), &json!(0)));
+    assert_eq!((&plan[1]["selectedSeries"], &plan[1]["readSamples"]), (&json!(1), &json!(1)));
+    assert_eq!((&plan[1]["start"], &plan[1]["end"]), (&json!(4), &json!(5)));
+    assert!(data["stats"]["timings"]["queryPreparationTime"].is_number());
+    let plain = server.get("/api/v1/query?query=sum(x)&stats=true").await.data();
+    assert_eq!(plain["stats"]["plan"], json!(null));
+    server.get("/api/v1/query?query=x&explain=perhaps").await.refused(
+        400,
+        "bad_data",
+        "neither true nor false",
+    );
+}
+
+#[tokio::test]
+async fn large_answers_come_in_pieces_and_compressed() {
+    let server = TestServer::new().await;
+    for n in 0..200 {
+        server.store(&[("__name__", "x"), ("n", &n.to_string())], &[1.5; 40]);
+    }
+    let path = "/api/v1/query_range?query=x&start=1699999400&end=1700000000&step=15";
+    let plain = server.get(path).await;
+    assert_eq!(plain.headers.get("content-length"), None, "its length is not known before");
+    assert_eq!(plain.data()["result"].as_array().unwrap().len(), 200);
+    for encoding in ["gzip", "zstd"] {
+        let request = axum::http::Request::get(path).header("Accept-Encoding", encoding);
+        let packed = server.send(request.body(axum::body::Body::empty()).unwrap()).await;
+        assert_eq!(packed.headers["content-encoding"], encoding);
+        assert!(packed.body.len() * 4 < plain.body.len());
+        let unpacked = match encoding {
+            "gzip" => {
+                std::io::read_to_string(flate2::read::GzDecoder::new(&packed.body[..])).unwrap().into_bytes()
+            }
+            _ => zstd::decode_all(&packed.body[..]).unwrap(),
+        };
+        assert!(unpacked == plain.body, "{encoding} loses something");
+    }
+    let small = server.get("/api/v1/query?query=1").await;
+    assert!(small.headers.contains_key("content-length"));
+}
+
+#[tokio::test]
+async fn the_language_is_described() {
+    let server = TestServer::new().await;
+    let data = server.get("/api/v1/dashboard/promql").await.data();
+    let find = |list: &str, name: &str| {
+        data[list].as_array().unwrap().iter().find(|w| w["name"] == name).cloned().unwrap()
+    };
+    let rate = find("functions", "rate");
+    assert_eq!((&rate["signature"], &rate["enabled"]), (&json!("rate(range vector)"), &json!(true)));
+    let limitk = find("aggregations", "limitk");
+    assert_eq!(limitk["feature"], "promql-experimental-functions");
+    assert_eq!(limitk["enabled"], false);
+    assert_eq!(find("keywords", "offset")["enabled"], true);
+    assert_eq!(find("features", "promql-duration-expr")["enabled"], false);
+}
+
+#[tokio::test]
+async fn limits_name_themselves() {
+    let limits =
+        crate::api::ApiLimits { query_steps_max: 10, expression_bytes_max: 20, ..Default::default() };
+    let server = TestServer::with(Setup { limits, ..Setup::default() }).await;
+    server.get("/api/v1/query_range?query=1&start=0&end=10&step=1").await.data();
+    server
+        .get("/api/v1/query_range?query=1&start=0&end=11&step=1")
+        .await
+        .refused(400, "bad_data", "of 10 points per timeseries. Try decreasing the query resolution (?step=XX), or raise --query.max-steps");
+    server.post_form("/api/v1/query", "query=1%2B1%2B1%2B1%2B1%2B1%2B1%2B1%2B1%2B1%2B1").await.refused(
+        400,
+        "bad_data",
+        "--query.max-expression-length",
+    );
+}

@@ -602,8 +602,10 @@ impl Context<'_> {
     fn value_group(&self, grouping: &mut Grouping<'_>, out: &mut Columns, labels: &Labels) -> Result<usize> {
         let (group, new) = grouping.find(labels);
         if new {
+            // A row is many slots: every step may bring a new one.
+            self.check()?;
+            self.check_slots(out.rows() + 1, out.steps)?;
             out.push_row(grouping.labels(labels), false);
-            self.check_slots(out.rows(), out.steps)?;
         }
         Ok(group)
     }

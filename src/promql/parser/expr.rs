@@ -2,7 +2,7 @@
 
 use super::duration::Context;
 use super::error::nearest;
-use super::{Features, MAX_NESTING, ParseError};
+use super::{Features, MAX_NESTING, ParseError, hints};
 use crate::promql::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Matching,
     MatrixSelector, Pos, RangeMode, Subquery, TimeShift,
@@ -37,6 +37,11 @@ impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, tokens: Tokens, features: Features) -> Self {
         let Tokens { tokens, error } = tokens;
         Parser { text, tokens, lexical: error, next: 0, features, depth: 0, aggregations: 0 }
+    }
+
+    /// All tokens of the text, as far as it could be cut.
+    pub(super) fn tokens(&self) -> &[Token] {
+        &self.tokens
     }
 
     pub(super) fn peek(&self) -> Kind {
@@ -463,10 +468,8 @@ impl<'a> Parser<'a> {
         let lower = written.to_ascii_lowercase();
         let name = if token.kind == Kind::Identifier { written } else { lower.as_str() };
         let Some(function) = functions::lookup(name) else {
-            let known =
-                functions::all().iter().map(|f| f.name).chain(AGGREGATIONS.iter().map(|(_, n, _)| *n));
             let message = format!("unknown function with name {}", quoted(name));
-            return Err(self.error(token.pos, message).with_hint(nearest(name, known)));
+            return Err(self.error(token.pos, message).with_hint(nearest(name, hints::callable())));
         };
         if function.experimental && !self.features.experimental_functions {
             let message = format!("function \"{name}\" is not enabled");
@@ -528,9 +531,7 @@ impl<'a> Parser<'a> {
         if args.is_empty() {
             return Err(self.error(pos, "no arguments for aggregate expression provided"));
         }
-        if matches!(op, AggregateOp::LimitK | AggregateOp::LimitRatio)
-            && !self.features.experimental_functions
-        {
+        if functions::aggregation(op).experimental && !self.features.experimental_functions {
             let message = format!(
                 "{name}() is experimental and must be enabled with --enable-feature=promql-experimental-functions"
             );

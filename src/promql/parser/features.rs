@@ -12,32 +12,71 @@ pub struct Features {
     pub use_start_timestamps: bool,
 }
 
+/// A feature: its name, what it allows, and its switch.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureSpec {
+    /// Prometheus's name.
+    pub name: &'static str,
+    /// Without a full stop.
+    pub doc: &'static str,
+    switch: fn(&mut Features) -> &mut bool,
+}
+
+/// All features of the language, by name.
+pub static FEATURES: &[FeatureSpec] = &[
+    FeatureSpec {
+        name: "promql-binop-fill-modifiers",
+        doc: "`fill`, `fill_left` and `fill_right` behind operators",
+        switch: |f| &mut f.binop_fill_modifiers,
+    },
+    FeatureSpec {
+        name: "promql-delayed-name-removal",
+        doc: "metric names are dropped at the end of the evaluation instead of in each function",
+        switch: |f| &mut f.delayed_name_removal,
+    },
+    FeatureSpec {
+        name: "promql-duration-expr",
+        doc: "durations that are calculated: `[5m * 2]`, `step()`, `range()`, `min_of`, `max_of`",
+        switch: |f| &mut f.duration_expressions,
+    },
+    FeatureSpec {
+        name: "promql-experimental-functions",
+        doc: "the functions and aggregations marked †",
+        switch: |f| &mut f.experimental_functions,
+    },
+    FeatureSpec {
+        name: "promql-extended-range-selectors",
+        doc: "`anchored` and `smoothed` behind selectors",
+        switch: |f| &mut f.extended_range_selectors,
+    },
+    FeatureSpec {
+        name: "use-start-timestamps",
+        doc: "rates and `resets` take the start times of samples into account",
+        switch: |f| &mut f.use_start_timestamps,
+    },
+];
+
 impl Features {
     /// Everything on.
     #[must_use]
     pub fn all() -> Self {
-        Features {
-            experimental_functions: true,
-            duration_expressions: true,
-            extended_range_selectors: true,
-            binop_fill_modifiers: true,
-            delayed_name_removal: true,
-            use_start_timestamps: true,
+        let mut features = Features::default();
+        for feature in FEATURES {
+            *(feature.switch)(&mut features) = true;
         }
+        features
     }
 
     /// Turns on the feature that `--enable-feature` calls `name`; false if the language has none of that name.
     pub fn enable(&mut self, name: &str) -> bool {
-        let flag = match name {
-            "promql-experimental-functions" => &mut self.experimental_functions,
-            "promql-duration-expr" => &mut self.duration_expressions,
-            "promql-extended-range-selectors" => &mut self.extended_range_selectors,
-            "promql-binop-fill-modifiers" => &mut self.binop_fill_modifiers,
-            "promql-delayed-name-removal" => &mut self.delayed_name_removal,
-            "use-start-timestamps" => &mut self.use_start_timestamps,
-            _ => return false,
-        };
-        *flag = true;
+        let Some(feature) = FEATURES.iter().find(|f| f.name == name) else { return false };
+        *(feature.switch)(self) = true;
         true
+    }
+
+    /// Whether this feature is on.
+    #[must_use]
+    pub fn has(mut self, feature: &FeatureSpec) -> bool {
+        *(feature.switch)(&mut self)
     }
 }

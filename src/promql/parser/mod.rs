@@ -12,13 +12,14 @@ mod duration;
 mod error;
 mod expr;
 mod features;
+mod hints;
 mod literal;
 mod selector;
 #[cfg(test)]
 mod tests;
 
 pub use error::ParseError;
-pub use features::Features;
+pub use features::{FEATURES, FeatureSpec, Features};
 
 use super::ast::{Expr, ExprKind};
 use super::lexer::{Kind, tokenize};
@@ -35,7 +36,7 @@ pub const MAX_DEPTH: usize = 400;
 
 /// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
 /// those who walk the tree later.
-const MAX_NESTING: usize = 128;
+pub const MAX_NESTING: usize = 128;
 
 /// Parses and type-checks with the default features.
 ///
@@ -52,10 +53,13 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
     let mut parser = start(text, features)?;
     if parser.peek() == Kind::Eof {
-        return Err(parser.error(text.len()..text.len(), "no expression found in input"));
+        return Err(parser.error(0..0, "no expression found in input"));
     }
-    let mut expr = parser.expr()?;
-    parser.end()?;
+    let parsed = parser.expr().and_then(|expr| parser.end().map(|()| expr));
+    let mut expr = parsed.map_err(|e| {
+        let hint = e.hint.clone().or_else(|| hints::of(text, parser.tokens(), e.pos.start));
+        e.with_hint(hint)
+    })?;
     check::check(&mut expr, text)?;
     Ok(expr)
 }

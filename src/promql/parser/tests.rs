@@ -148,7 +148,7 @@ fn binds_as_tightly_as_prometheus() {
 fn says_what_prometheus_says() {
     for (text, expected) in [
         ("", "1:1: no expression found in input"),
-        ("# c", "1:4: no expression found in input"),
+        ("# c", "1:1: no expression found in input"),
         ("sum some_metric by (test)", "1:5: unexpected identifier \"some_metric\""),
         ("sum(foo bar)", "1:9: unexpected identifier \"bar\" in aggregation"),
         ("rate(foo bar", "1:10: unexpected identifier \"bar\""),
@@ -243,14 +243,26 @@ fn says_what_prometheus_says() {
 fn hints_at_what_was_meant() {
     for (text, hint) in [
         ("rte(foo[5m])", Some("did you mean \"rate\"?")),
+        ("rte(", Some("did you mean \"rate\"?")),
+        ("sum by (job) (rte(foo[5m])", Some("did you mean \"rate\"?")),
+        ("summ by (job) (foo)", Some("did you mean \"sum\"?")),
+        ("foo offst 5m", Some("did you mean \"offset\"?")),
+        ("foo + onn (a) bar", Some("did you mean \"on\"?")),
+        ("foo * ignorng (a) bar", Some("did you mean \"ignoring\"?")),
+        ("foo unles bar", Some("did you mean \"unless\"?")),
+        ("foo && bar", Some("did you mean \"and\"?")),
+        ("foo || bar", Some("did you mean \"or\"?")),
+        ("foo = 5", Some("did you mean \"==\"?")),
+        ("foo{a==\"b\"}", None),
+        ("foo +", None),
         ("summ(foo)", Some("did you mean \"sum\"?")),
         ("histogram_quntile(0.9, foo)", Some("did you mean \"histogram_quantile\"?")),
         ("xyzzy(foo)", None),
     ] {
         let error = parse(text).unwrap_err();
         assert_eq!(error.hint.as_deref(), hint, "{text}");
-        assert_eq!(error.pos, 0..text.find('(').unwrap());
     }
+    assert_eq!(parse("rte(foo)").unwrap_err().pos, 0..3);
     let shown = parse("rte(foo[5m])").unwrap_err().to_string();
     assert_eq!(shown, "1:1: parse error: unknown function with name \"rte\"; did you mean \"rate\"?");
 }
