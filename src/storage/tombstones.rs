@@ -295,8 +295,8 @@ mod tests {
                 prop_assert_eq!((samples.vs.len(), samples.ts), (want.len(), want));
                 prop_assert_eq!(deleted.covers(series, 3, 5), (3..=5).all(|t| model.contains(&(series, t))));
             }
-            let mut all = Tombstones::default();
-            all.head = Deleted::by_reference(&deleted, |id| u64::from(id) | 7 << 32);
+            let head = Deleted::by_reference(&deleted, |id| u64::from(id) | 7 << 32);
+            let mut all = Tombstones { head, ..Tombstones::default() };
             all.blocks.insert(5, deleted.clone());
             let (head, blocks) = (all.head.parts.len(), deleted.is_empty());
             let back = Tombstones::decode(&all.encode()).unwrap();
