@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::json::{self, PIECE_BYTES};
+use crate::model::Timestamp;
 use crate::promql::{
     Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
 };
@@ -41,11 +42,11 @@ pub(super) fn response(result: QueryResult, times: Option<QueryTimes>) -> Respon
 
 /// The text of the answer, in pieces of bounded size.
 pub fn pieces(result: QueryResult, times: Option<QueryTimes>) -> impl Iterator<Item = Bytes> + Send {
-    let QueryResult { value, annotations, stats, profile } = result;
+    let QueryResult { value, annotations, stats, samples_per_step, profile } = result;
     Pieces {
         text: json::begin(),
         rest: begun(value),
-        tail: Some(Tail { annotations, stats, profile, times }),
+        tail: Some(Tail { annotations, stats, samples_per_step, profile, times }),
     }
 }
 
@@ -75,6 +76,7 @@ struct Current {
 struct Tail {
     annotations: Annotations,
     stats: QueryStats,
+    samples_per_step: Vec<(Timestamp, u64)>,
     profile: Vec<ProfileNode>,
     times: Option<QueryTimes>,
 }
@@ -246,21 +248,30 @@ impl Tail {
         let (parsing, evaluating) = (times.parsing.as_secs_f64(), times.evaluating.as_secs_f64());
         let queued = times.queued.as_secs_f64();
         let stats = &self.stats;
-        out.extend_from_slice(
-            format!(
-                ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{},\"resultSortTime\":0,\"queryPreparationTime\":{parsing},\
-                 \"innerEvalTime\":{evaluating},\"execQueueTime\":{queued},\"execTotalTime\":{}}},\
-                 \"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}},\
-                 \"series\":{{\"selected\":{}}},\"memory\":{{\"peakBytes\":{}}}",
-                parsing + evaluating,
-                queued + parsing + evaluating,
-                stats.total_samples,
-                stats.peak_samples,
-                stats.series_selected,
-                stats.peak_bytes
-            )
-            .as_bytes(),
+        let timings = format!(
+            ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{},\"resultSortTime\":0,\"queryPreparationTime\":{parsing},\
+             \"innerEvalTime\":{evaluating},\"execQueueTime\":{queued},\"execTotalTime\":{}}},\"samples\":{{",
+            parsing + evaluating,
+            queued + parsing + evaluating,
         );
+        out.extend_from_slice(timings.as_bytes());
+        for (i, (ts, samples)) in self.samples_per_step.iter().enumerate() {
+            out.extend_from_slice(if i == 0 {
+                b"\"totalQueryableSamplesPerStep\":[[" as &[u8]
+            } else {
+                b",["
+            });
+            json::write_timestamp(out, *ts);
+            out.extend_from_slice(format!(",{samples}]").as_bytes());
+        }
+        if !self.samples_per_step.is_empty() {
+            out.extend_from_slice(b"],");
+        }
+        let sums = format!(
+            "\"totalQueryableSamples\":{},\"peakSamples\":{}}},\"series\":{{\"selected\":{}}},\"memory\":{{\"peakBytes\":{}}}",
+            stats.total_samples, stats.peak_samples, stats.series_selected, stats.peak_bytes
+        );
+        out.extend_from_slice(sums.as_bytes());
         for (i, node) in self.profile.iter().enumerate() {
             out.extend_from_slice(if i == 0 { b",\"plan\":[" as &[u8] } else { b"," });
             write_node(out, node);
@@ -305,6 +316,7 @@ mod tests {
             value,
             annotations: Annotations::default(),
             stats: QueryStats::default(),
+            samples_per_step: Vec::new(),
             profile: Vec::new(),
         };
         let (mut sizes, mut all) = (Vec::new(), Vec::new());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind};
 use super::params::Params;
 use super::state::ApiState;
 use super::{answer, json, time, tree};
@@ -104,6 +104,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     let with_profile = params.switch("explain")?;
     let with_stats = with_profile || !params.get("stats").is_empty();
     request.profile = with_profile;
+    request.per_step = params.get("stats") == "all" && state.engine.options().features.per_step_stats;
     request.timeout = timeout(params)?;
     request.lookback_ms = match params.get("lookback_delta") {
         "" => None,
@@ -126,7 +127,12 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         };
         Ok((result, with_stats.then_some(times)))
     };
-    let (result, times) = pool.run(work).await?;
+    let (result, times) = pool.run(work).await.map_err(|mut e| {
+        if e.kind == ErrorKind::Unavailable {
+            e.message.push_str("; --query.max-queue lets more wait, --query.max-concurrency lets more run");
+        }
+        e
+    })?;
     Ok(answer::response(result, times))
 }
 

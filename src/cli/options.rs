@@ -170,7 +170,6 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("promql-at-modifier", "it is always on"),
     ("promql-negative-offset", "it is always on"),
     ("memory-snapshot-on-shutdown", "a restart replays the WAL of the newest window only"),
-    ("promql-per-step-stats", "statistics are not kept by step"),
     ("no-default-scrape-port", "it is always on"),
     ("no-scrape-default-port", "it is always on"),
     ("delayed-compaction", "blocks are not compacted"),

@@ -7,6 +7,7 @@ const OPTIONS: LoadOptions = LoadOptions {
         extended_range_selectors: false,
         binop_fill_modifiers: false,
         delayed_name_removal: false,
+        per_step_stats: false,
         use_start_timestamps: false,
     },
     rule_files: true,

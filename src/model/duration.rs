@@ -7,6 +7,8 @@ pub enum DurationError {
     Empty,
     #[error("not a valid duration string: {0:?}")]
     Invalid(String),
+    #[error("unknown unit {unit:?} in duration {text:?}")]
+    UnknownUnit { unit: String, text: String },
     #[error("duration out of range")]
     OutOfRange,
 }
@@ -39,15 +41,21 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, DurationError> {
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let (number, tail) = rest.split_at(digits);
-        let letters = tail.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, tail) = tail.split_at(letters);
-        let at =
-            UNITS[next_unit.min(UNITS.len())..].iter().position(|(u, _)| *u == unit).ok_or_else(invalid)?;
-        let unit_ms = UNITS[next_unit + at].1;
-        next_unit += at + 1;
-        if number.is_empty() {
+        // All up to the next digit is the unit, as upstream.
+        let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_len);
+        if number.is_empty() || unit.is_empty() {
             return Err(invalid());
         }
+        let at = UNITS
+            .iter()
+            .position(|(u, _)| *u == unit)
+            .ok_or_else(|| DurationError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() })?;
+        if at < next_unit {
+            return Err(invalid());
+        }
+        let unit_ms = UNITS[at].1;
+        next_unit = at + 1;
         let n: i64 = number.parse().map_err(|_| DurationError::OutOfRange)?;
         total =
             n.checked_mul(unit_ms).and_then(|ms| total.checked_add(ms)).ok_or(DurationError::OutOfRange)?;
@@ -99,6 +107,10 @@ mod tests {
         for text in ["", "1", "1s1m", "s", "1.5s", "-1s", "1m1m", "1 s", "1S", "1ms5"] {
             assert!(parse_duration_ms(text).is_err(), "{text}");
         }
+        assert_eq!(
+            parse_duration_ms("1.5h").unwrap_err().to_string(),
+            "unknown unit \".\" in duration \"1.5h\""
+        );
         assert_eq!(parse_duration_ms("999999y"), Err(DurationError::OutOfRange));
     }
 

@@ -69,6 +69,8 @@ pub struct QueryRequest {
     pub lookback_ms: Option<i64>,
     /// Instead of the engine's timeout, if shorter.
     pub timeout: Option<Duration>,
+    /// Whether the result counts the samples of each step.
+    pub per_step: bool,
     /// Whether the result says what each part of the expression cost.
     pub profile: bool,
     /// Set to true by whoever no longer wants the answer; the query then stops soon.
@@ -84,6 +86,7 @@ impl QueryRequest {
             step_ms: 0,
             lookback_ms: None,
             timeout: None,
+            per_step: false,
             profile: false,
             cancelled: Arc::default(),
         }

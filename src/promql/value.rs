@@ -91,6 +91,8 @@ pub struct QueryResult {
     pub value: Value,
     pub annotations: Annotations,
     pub stats: QueryStats,
+    /// The samples of each step, if the request asked for them.
+    pub samples_per_step: Vec<(Timestamp, u64)>,
     /// What each part cost, if the request asked for it.
     pub profile: Vec<ProfileNode>,
 }

@@ -8,5 +8,6 @@ mod dashboard;
 mod defaults;
 mod lifecycle;
 mod promql_cli;
+mod promql_limits;
 mod push;
 mod util;

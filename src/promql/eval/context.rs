@@ -1,7 +1,7 @@
 //! What every operator of one query needs: the data, the limits, the notes.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::columns::SLOT_BYTES;
@@ -111,6 +111,10 @@ pub(super) struct SampleCount {
     peak: AtomicU64,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
+    /// How many subqueries are being evaluated within each other. What they read counts only once their result is read.
+    uncounted: AtomicUsize,
+    /// Samples of each step of the query, if it asks for them.
+    steps: Option<Vec<AtomicU64>>,
     pub total: AtomicU64,
     pub series: AtomicU64,
 }
@@ -133,8 +137,61 @@ impl SampleCount {
         }
     }
 
+    /// Counts samples that were evaluated.
     pub fn read(&self, samples: u64) {
-        self.total.fetch_add(samples, Ordering::Relaxed);
+        if self.counts() {
+            self.total.fetch_add(samples, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(&self) -> bool {
+        self.uncounted.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether samples are to be counted by step just now.
+    pub fn by_step(&self) -> bool {
+        self.steps.is_some() && self.counts()
+    }
+
+    /// Counts samples of one step of the query; they are in the total as well.
+    pub fn read_at(&self, step: usize, samples: u64) {
+        if let Some(count) = self.steps.as_ref().and_then(|s| s.get(step)) {
+            count.fetch_add(samples, Ordering::Relaxed);
+        }
+    }
+
+    /// Evaluates what is inside a subquery.
+    pub fn inside_subquery<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.uncounted.fetch_add(1, Ordering::Relaxed);
+        let result = work();
+        self.uncounted.fetch_sub(1, Ordering::Relaxed);
+        result
+    }
+
+    /// Evaluates once what holds for `len` steps: its samples count for each of them.
+    pub fn repeated<T>(&self, len: usize, work: impl FnOnce() -> T) -> T {
+        let first = |steps: &Option<Vec<AtomicU64>>| {
+            steps.as_ref().and_then(|s| s.first()).map_or(0, |n| n.load(Ordering::Relaxed))
+        };
+        let (total, step) = (self.total.load(Ordering::Relaxed), first(&self.steps));
+        let result = work();
+        let more = self.total.load(Ordering::Relaxed) - total;
+        self.total.fetch_add(more.saturating_mul(len as u64 - 1), Ordering::Relaxed);
+        let more = first(&self.steps) - step;
+        for count in self.steps.iter().flatten().take(len).skip(1) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Samples by step from here on, for a query of so many steps.
+    pub fn count_steps(&mut self, len: usize) {
+        self.steps = Some((0..len).map(|_| AtomicU64::new(0)).collect());
+    }
+
+    /// The samples of each step, if they were counted.
+    pub fn steps(&self) -> impl Iterator<Item = u64> + '_ {
+        self.steps.iter().flatten().map(|n| n.load(Ordering::Relaxed))
     }
 }
 

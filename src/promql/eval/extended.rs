@@ -297,7 +297,11 @@ pub(super) fn smoothed_selector(
             let t = times.time(step);
             let floats = inside(&floats, t.saturating_sub(lookback), t.saturating_add(lookback));
             let hists = inside(&hists, t.saturating_sub(lookback), t.saturating_add(lookback));
-            ctx.samples.read((floats.len() + hists.len()) as u64);
+            let read = (floats.len() + hists.len()) as u64;
+            ctx.samples.read(read);
+            if ctx.samples.by_step() {
+                ctx.samples.read_at(step, read);
+            }
             let point = if !floats.is_empty() && !hists.is_empty() {
                 ctx.notes.mixed_floats_histograms(metric, pos);
                 Point::None

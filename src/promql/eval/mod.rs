@@ -77,7 +77,7 @@ pub(super) fn run(
     reader: &Reader,
 ) -> Result<QueryResult> {
     let timeout = request.timeout.map_or(options.limits.timeout, |t| t.min(options.limits.timeout));
-    let ctx = Context {
+    let mut ctx = Context {
         reader,
         options,
         lookback: request.lookback_ms.unwrap_or(options.lookback_ms),
@@ -94,6 +94,15 @@ pub(super) fn run(
         threads: threads(),
     };
     ctx.check()?;
+    let grid = match request.step_ms {
+        0 => Grid::at(request.start),
+        _ => query_grid(request),
+    };
+    if request.per_step {
+        ctx.check_slots(1, grid.len)?;
+        ctx.samples.count_steps(grid.len);
+    }
+    let ctx = ctx;
     let value =
         if request.step_ms == 0 { ctx.instant(expr, request.start)? } else { ctx.range(expr, request)? };
     let series = match &value {
@@ -113,8 +122,18 @@ pub(super) fn run(
             series_selected: ctx.samples.series.load(Ordering::Relaxed),
             peak_bytes: ctx.samples.peak_bytes(),
         },
+        samples_per_step: ctx.samples.steps().enumerate().map(|(i, n)| (grid.time(i), n)).collect(),
         profile: ctx.profile.map_or_else(Vec::new, |p| p.finish(expr)),
     })
+}
+
+/// The times of a range query; none if it ends before it starts.
+fn query_grid(request: &QueryRequest) -> Grid {
+    let step = request.step_ms.max(1);
+    let span = request.end.saturating_sub(request.start);
+    let len =
+        if span < 0 { 0 } else { usize::try_from(span / step).map_or(usize::MAX, |n| n.saturating_add(1)) };
+    Grid { start: request.start, step, len }
 }
 
 impl Context<'_> {
@@ -143,14 +162,12 @@ impl Context<'_> {
     }
 
     fn range(&self, expr: &Expr, request: &QueryRequest) -> Result<Value> {
-        let step = request.step_ms.max(1);
-        let span = request.end.saturating_sub(request.start);
-        if span < 0 {
+        let grid = query_grid(request);
+        let len = grid.len;
+        if len == 0 {
             return Ok(Value::Matrix(Vec::new()));
         }
-        let len = usize::try_from(span / step).map_or(usize::MAX, |n| n.saturating_add(1));
         self.check_slots(1, len)?;
-        let grid = Grid { start: request.start, step, len };
         let columns = match self.eval(expr, grid)? {
             Out::Vector(columns) => self.finish_names(columns)?,
             Out::Scalar(v) => {
@@ -203,7 +220,7 @@ impl Context<'_> {
         self.check()?;
         if grid.len > 1 && is_step_invariant(expr) {
             // The same at every step: evaluated once.
-            let once = self.eval_node(expr, Grid { len: 1, ..grid })?;
+            let once = self.samples.repeated(grid.len, || self.eval_node(expr, Grid { len: 1, ..grid }))?;
             return Ok(match once {
                 Out::Scalar(v) => Out::Scalar(vec![v[0]; grid.len]),
                 Out::String(s) => Out::String(s),

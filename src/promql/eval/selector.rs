@@ -94,6 +94,16 @@ impl Context<'_> {
                 }
                 let row = out.push_row(s.labels().clone(), false);
                 let found = latest(&samples, times, lookback, take, out, row);
+                if self.samples.by_step() {
+                    for (step, slot) in out.span(row).enumerate() {
+                        let size = match out.point(slot) {
+                            Point::None => continue,
+                            Point::Float(_) => 1,
+                            Point::Histogram(h) => h.size_in_samples(),
+                        };
+                        self.samples.read_at(step, size);
+                    }
+                }
                 if found == 0 {
                     out.pop_row();
                 }

@@ -92,6 +92,36 @@ fn memory_and_series_are_limited() {
 }
 
 #[test]
+fn samples_are_counted_by_step_as_prometheus_does() {
+    let storage = storage(5, 100);
+    let range = QueryRequest { per_step: true, ..QueryRequest::range(60_000, 120_000, 30_000) };
+    for (query, steps) in [
+        ("x_total", [5, 5, 5]),
+        ("x_total + x_total", [10, 10, 10]),
+        ("sum(rate(x_total[1m]))", [20, 20, 20]),
+        // What a subquery reads counts once its result is read; what is pinned counts at every step.
+        ("max_over_time(x_total[1m:30s])", [10, 10, 10]),
+        ("max_over_time(sum(rate(x_total[1m]))[1m:30s])", [2, 2, 2]),
+        ("count_over_time(max_over_time(x_total[1m:15s])[1m:30s])", [10, 10, 10]),
+        ("x_total @ 60", [5, 5, 5]),
+        ("sum(rate(x_total[1m] @ 60)) + time()", [20, 20, 20]),
+        ("time()", [0, 0, 0]),
+        ("absent_over_time(x_total[30s])", [10, 10, 10]),
+    ] {
+        let result = run(query, &range, QueryLimits::default(), &storage).unwrap();
+        let got: Vec<u64> = result.samples_per_step.iter().map(|(_, n)| *n).collect();
+        assert_eq!((got.as_slice(), result.stats.total_samples), (&steps[..], steps.iter().sum()), "{query}");
+        assert_eq!(result.samples_per_step[1].0, 90_000);
+    }
+    let instant = QueryRequest { per_step: true, ..QueryRequest::instant(60_000) };
+    let result = run("x_total[1m]", &instant, QueryLimits::default(), &storage).unwrap();
+    assert_eq!((result.samples_per_step, result.stats.total_samples), (vec![(60_000, 20)], 20));
+    assert!(
+        run("x_total", &QueryRequest::instant(0), limits(100), &storage).unwrap().samples_per_step.is_empty()
+    );
+}
+
+#[test]
 fn a_profile_tells_what_each_part_cost() {
     let storage = storage(50, 100);
     let range = QueryRequest { profile: true, ..QueryRequest::range(60_000, 600_000, 60_000) };

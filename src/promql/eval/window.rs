@@ -291,6 +291,7 @@ impl Context<'_> {
                 let row = out.push_row(labels.clone(), dropped);
                 let read = function.fill(&job, &samples, out, row);
                 self.samples.read(read?);
+                self.count_steps(&spec, &samples, grid);
                 if !out.has_points(row) {
                     out.pop_row();
                     continue;
@@ -311,6 +312,17 @@ impl Context<'_> {
         Ok(Some(Rows { count, fill, cost: cost.min(1 << 24), duplicates }))
     }
 
+    /// Counts the samples of each window, if the query asks for that.
+    fn count_steps(&self, spec: &WindowSpec, samples: &Samples, grid: Grid) {
+        if !self.samples.by_step() {
+            return;
+        }
+        spec.slide(samples, grid, |step, window| {
+            let in_histograms = window.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+            self.samples.read_at(step, window.ts.len() as u64 + in_histograms);
+        });
+    }
+
     /// The samples behind a range vector, how its windows lie, and whether all its series have one name.
     pub fn range_source(&self, argument: &Expr, grid: Grid) -> Result<(Source, WindowSpec, bool)> {
         match &argument.kind {
@@ -323,7 +335,7 @@ impl Context<'_> {
                 Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
             }
             ExprKind::Subquery(s) => {
-                let (columns, inner, spec) = self.subquery(s, grid)?;
+                let (columns, inner, spec) = self.samples.inside_subquery(|| self.subquery(s, grid))?;
                 Ok((Source::Table(columns, inner), spec, false))
             }
             _ => fail("expected a range vector"),
@@ -398,6 +410,7 @@ impl Context<'_> {
             }
             let read = spec.slide(&samples, grid, |step, _| present[step] = true);
             self.samples.read(read);
+            self.count_steps(&spec, &samples, grid);
         }
         Ok(labels::absent(argument, &present))
     }
@@ -420,6 +433,7 @@ impl Context<'_> {
             }
             let held = (samples.ts.len() + samples.hist_ts.len()) as u64;
             self.hold(held)?;
+            self.samples.read_at(0, held);
             self.samples.read(held);
             let (labels, drop_name) = source.labels(i);
             let mut series = MatrixSeries {

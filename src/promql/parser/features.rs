@@ -8,6 +8,8 @@ pub struct Features {
     pub extended_range_selectors: bool,
     pub binop_fill_modifiers: bool,
     pub delayed_name_removal: bool,
+    /// Queries may ask for samples by step.
+    pub per_step_stats: bool,
     /// Rates and `resets` take the start times of samples into account.
     pub use_start_timestamps: bool,
 }
@@ -48,6 +50,11 @@ pub static FEATURES: &[FeatureSpec] = &[
         name: "promql-extended-range-selectors",
         doc: "`anchored` and `smoothed` behind selectors",
         switch: |f| &mut f.extended_range_selectors,
+    },
+    FeatureSpec {
+        name: "promql-per-step-stats",
+        doc: "`stats=all` counts the samples of each step",
+        switch: |f| &mut f.per_step_stats,
     },
     FeatureSpec {
         name: "use-start-timestamps",
