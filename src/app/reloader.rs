@@ -14,6 +14,7 @@ use crate::reports::{Reports, shipped_indicators};
 use crate::rules::file::RuleFile;
 use crate::rules::{Manager, Settings, shipped_files};
 use crate::scrape::ScrapeManager;
+use crate::storage::Storage;
 use crate::yaml::{Problems, Source};
 
 /// Everything that files say, checked.
@@ -45,6 +46,7 @@ pub fn load(options: &ServeOptions) -> Result<Loaded, Problems> {
 pub struct Reloader {
     pub options: Arc<ServeOptions>,
     pub external_url: String,
+    pub storage: Storage,
     pub scrapes: ScrapeManager,
     pub rules: Manager,
     pub alerts: Alerts,
@@ -94,6 +96,7 @@ impl Reloader {
             export_match: config.export.add,
             export_drop: config.export.drop,
         };
+        self.storage.set_out_of_order_window(config.storage.out_of_order_window_ms);
         // The receivers of an alert are there before the rules that raise it.
         self.alerts.reload(alerting).await;
         self.rules.apply(rule_files, settings).await;

@@ -202,6 +202,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     let reloader = Reloader {
         options: Arc::clone(&options),
         external_url: external_url.clone(),
+        storage: storage.clone(),
         scrapes: scrapes.clone(),
         rules: rules.clone(),
         alerts: alerts.clone(),

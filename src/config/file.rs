@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Export;
 use super::export::ExportSection;
 use super::global::{self, GlobalSection};
+use super::storage::{self, StorageSection, StorageSettings};
 use crate::model::Labels;
 use crate::promql::Features;
 use crate::reports::Indicator;
@@ -25,7 +26,7 @@ const TICK_WITHOUT_FILE_MS: i64 = 3_000;
 /// Keys of the file that exist upstream and not here.
 const UPSTREAM_KEYS: Upstream = Upstream {
     among: "rule_files",
-    keys: &["runtime", "alerting", "storage", "tracing", "remote_write", "remote_read", "otlp"],
+    keys: &["runtime", "alerting", "tracing", "remote_write", "remote_read", "otlp"],
 };
 
 /// The file as it is written.
@@ -46,6 +47,8 @@ struct RawConfig {
     shipped_rules: bool,
     #[serde(default, deserialize_with = "null_is_default")]
     export: ExportSection,
+    #[serde(default, deserialize_with = "null_is_default")]
+    storage: StorageSection,
     indicators: Option<Vec<Spanned<IndicatorSection>>>,
     #[serde(default, deserialize_with = "null_is_default")]
     reports: ReportsSection,
@@ -78,6 +81,7 @@ pub struct Config {
     pub host_metrics: bool,
     pub shipped_rules: bool,
     pub export: Export,
+    pub storage: StorageSettings,
     /// None: the section is absent, and the shipped ones hold.
     pub indicators: Option<Vec<Indicator>>,
     pub reports: Schedule,
@@ -126,6 +130,7 @@ pub fn folder_of(path: &Path) -> &Path {
 
 fn upstream_keys() -> Vec<Upstream> {
     let mut keys = vec![UPSTREAM_KEYS, global::UPSTREAM_KEYS];
+    keys.extend(storage::UPSTREAM_KEYS);
     keys.extend(crate::scrape::config::UPSTREAM_KEYS);
     keys.extend(crate::http::UPSTREAM_KEYS);
     keys
@@ -175,6 +180,7 @@ impl RawConfig {
             host_metrics: self.host_metrics,
             shipped_rules: self.shipped_rules,
             export: self.export.resolve(source, problems),
+            storage: self.storage.resolve(source, problems),
             indicators,
             reports: self.reports.resolve(source, problems),
         }

@@ -13,7 +13,9 @@ mod file;
 mod global;
 #[cfg(test)]
 mod golden_tests;
+mod storage;
 
 pub use export::Export;
 pub use file::{Config, LoadOptions, folder_of};
 pub use global::GlobalSection;
+pub use storage::StorageSettings;

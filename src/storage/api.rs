@@ -40,6 +40,10 @@ pub struct StorageOptions {
     /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
     /// refused. `None`, and as long as there was no such call, any time is taken.
     pub ahead_max_ms: Option<i64>,
+    /// Samples older than the newest of their series are taken if they are at most this much older than the newest
+    /// sample of all; 0 takes none. [`Storage::set_out_of_order_window`](super::Storage::set_out_of_order_window)
+    /// changes it.
+    pub out_of_order_window_ms: i64,
     pub fsync: FsyncPolicy,
     /// A WAL segment that is longer is ended.
     pub wal_segment_bytes: u64,
@@ -58,6 +62,7 @@ impl Default for StorageOptions {
             series_max: 0,
             label_bytes_max: 0,
             ahead_max_ms: Some(600_000),
+            out_of_order_window_ms: 0,
             fsync: FsyncPolicy::Never,
             wal_segment_bytes: 64 << 20,
             head_bytes_max: 0,
@@ -116,6 +121,8 @@ pub enum AppendError {
 pub struct CommitStats {
     /// Samples that were taken.
     pub samples: u64,
+    /// Of these, the ones older than their series' newest.
+    pub samples_out_of_order: u64,
     pub series_created: u64,
     /// Samples that were there already, bit for bit: ignored, and no error.
     pub repeated: u64,

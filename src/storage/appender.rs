@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 
 use super::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError};
 use super::db::{Db, SeriesIndex, lock, read, write};
-use super::head::{Refusal, SERIES_MAX, id_of, shard_of};
+use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
+use super::late;
 use super::wal::{FrameBuilder, LoggedSample};
 use crate::model::{FloatHistogram, Labels, Timestamp};
 
@@ -29,6 +30,8 @@ pub(super) struct Batch {
     histograms: Vec<(SeriesRef, Timestamp, Arc<FloatHistogram>)>,
     /// Samples with a start time.
     started: Vec<LoggedSample>,
+    /// Samples out of order, found at the commit.
+    out_of_order: Vec<LoggedSample>,
     frame: FrameBuilder,
     /// Frames that are full.
     frames: Vec<u8>,
@@ -51,7 +54,10 @@ impl Appender {
         Appender {
             batch: lock(&db.spare).pop().unwrap_or_default(),
             stats: CommitStats::default(),
-            min_valid: db.min_valid.load(Ordering::Acquire),
+            min_valid: match db.out_of_order_from() {
+                Some(from) => from.min(db.min_valid.load(Ordering::Acquire)),
+                None => db.min_valid.load(Ordering::Acquire),
+            },
             max_valid: db.max_valid.load(Ordering::Acquire),
             db: Arc::clone(db),
         }
@@ -136,7 +142,7 @@ impl Appender {
             SampleValue::Histogram(h) if start == 0 => return self.append_histogram(series, ts, h),
             value => {
                 self.check(series, ts)?;
-                self.batch.started.push(LoggedSample { series, ts, start, value });
+                self.batch.started.push(LoggedSample { series, ts, start, value, out_of_order: false });
             }
         }
         Ok(())
@@ -197,6 +203,7 @@ impl Batch {
         self.floats.clear();
         self.histograms.clear();
         self.started.clear();
+        self.out_of_order.clear();
         self.frame.clear();
         self.frames.clear();
         self.to_log.clear();
@@ -241,10 +248,11 @@ impl Db {
         // Read under the locks: whoever seals moves it first and takes each lock then.
         let min_valid = self.min_valid.load(Ordering::Acquire);
         let mut newest = Timestamp::MIN;
+        let late = self.late_bound();
 
         // What has no room whatever else is in the batch is dropped; the rest goes to the WAL.
         let logs = self.wal.is_some();
-        let (frame, to_log) = (&mut batch.frame, &mut batch.to_log);
+        let (frame, to_log, out_of_order) = (&mut batch.frame, &mut batch.to_log, &mut batch.out_of_order);
         let mut long = false;
         frame.clear();
         frame.begin_floats();
@@ -274,7 +282,12 @@ impl Db {
                     true
                 }
                 Err(why) => {
-                    note(stats, series, ts, why);
+                    if late.takes(ts, why) {
+                        let value = SampleValue::Float(f64::from_bits(bits));
+                        out_of_order.push(LoggedSample { series, ts, start: 0, value, out_of_order: true });
+                    } else {
+                        note(stats, series, ts, late.reason(ts, why));
+                    }
                     false
                 }
             }
@@ -298,7 +311,12 @@ impl Db {
                     true
                 }
                 Err(why) => {
-                    note(stats, *series, *ts, why);
+                    if late.takes(*ts, why) {
+                        let (series, ts, value) = (*series, *ts, SampleValue::Histogram(Arc::clone(h)));
+                        out_of_order.push(LoggedSample { series, ts, start: 0, value, out_of_order: true });
+                    } else {
+                        note(stats, *series, *ts, late.reason(*ts, why));
+                    }
                     false
                 }
             }
@@ -324,18 +342,23 @@ impl Db {
                     true
                 }
                 Err(why) => {
-                    note(stats, s.series, s.ts, why);
+                    if late.takes(s.ts, why) {
+                        out_of_order.push(LoggedSample { out_of_order: true, ..s.clone() });
+                    } else {
+                        note(stats, s.series, s.ts, late.reason(s.ts, why));
+                    }
                     false
                 }
             }
         });
+        batch.check_out_of_order(&mut guards, stats);
         if long {
             // So large a batch is rare: its samples are written once more, in several frames.
             batch.frame.clear();
             batch.log_floats_in_frames();
         }
 
-        let position = match self.log(batch, newest) {
+        let mut position = match self.log(batch, newest) {
             Ok(position) => position,
             Err(error) => {
                 for series in &batch.to_log {
@@ -362,6 +385,7 @@ impl Db {
             window.2 += 1;
             window.0
         };
+        let mut overtaken = Vec::new();
         for &(series, ts, bits) in &batch.floats {
             let start = in_window(ts);
             let id = id_of(series);
@@ -370,7 +394,11 @@ impl Db {
                 .and_then(|shard| shard.with_series(id, |s, columns| s.append(ts, bits, 0, start, columns)));
             match applied {
                 Some(Ok(())) => stats.samples += 1,
-                Some(Err(why)) => note(stats, series, ts, Some(why)),
+                Some(Err(why)) if late.takes(ts, Some(why)) => {
+                    let value = SampleValue::Float(f64::from_bits(bits));
+                    overtaken.push(LoggedSample { series, ts, start: 0, value, out_of_order: true });
+                }
+                Some(Err(why)) => note(stats, series, ts, late.reason(ts, Some(why))),
                 None => stats.refuse(series, ts, AppendError::UnknownSeries),
             }
         }
@@ -380,7 +408,11 @@ impl Db {
             let applied = guards.shard(id).and_then(|shard| shard.get_mut(id));
             match applied.map(|(s, _)| s.append_histogram(*ts, h, 0, start)) {
                 Some(Ok(())) => stats.samples += 1,
-                Some(Err(why)) => note(stats, *series, *ts, Some(why)),
+                Some(Err(why)) if late.takes(*ts, Some(why)) => {
+                    let (series, ts, value) = (*series, *ts, SampleValue::Histogram(Arc::clone(h)));
+                    overtaken.push(LoggedSample { series, ts, start: 0, value, out_of_order: true });
+                }
+                Some(Err(why)) => note(stats, *series, *ts, late.reason(*ts, Some(why))),
                 None => stats.refuse(*series, *ts, AppendError::UnknownSeries),
             }
         }
@@ -389,9 +421,16 @@ impl Db {
             let applied = guards.shard(id_of(sample.series)).and_then(|shard| shard.append(sample, start));
             match applied {
                 Some(Ok(())) => stats.samples += 1,
-                Some(Err(why)) => note(stats, sample.series, sample.ts, Some(why)),
+                Some(Err(why)) if late.takes(sample.ts, Some(why)) => {
+                    overtaken.push(LoggedSample { out_of_order: true, ..sample.clone() });
+                }
+                Some(Err(why)) => note(stats, sample.series, sample.ts, late.reason(sample.ts, Some(why))),
                 None => stats.refuse(sample.series, sample.ts, AppendError::UnknownSeries),
             }
+        }
+        self.apply_out_of_order(batch, &mut guards, min_valid, stats);
+        if !overtaken.is_empty() {
+            position = position.max(self.take_overtaken(batch, overtaken, &mut guards, min_valid, stats));
         }
         drop(guards);
         if window.2 > 0 {
@@ -422,6 +461,19 @@ impl Db {
             batch.end_long_frame();
         }
         batch.started = started;
+        let out_of_order = std::mem::take(&mut batch.out_of_order);
+        for some in out_of_order.chunks(SECTION_ITEMS) {
+            batch.frame.samples(some);
+            batch.end_long_frame();
+        }
+        // Such a segment stays until it is certain that what it has for older blocks is in them: until a seal that
+        // begins after now.
+        let newest = if out_of_order.is_empty() {
+            newest
+        } else {
+            newest.max(self.max_ts.load(Ordering::Relaxed).saturating_add(1))
+        };
+        batch.out_of_order = out_of_order;
         if !batch.to_log.is_empty() {
             let labels: Vec<(SeriesRef, Labels)> = {
                 let unlogged = lock(&self.unlogged);
@@ -453,8 +505,82 @@ impl Db {
         Ok(position)
     }
 
+    /// Which samples out of order are taken now.
+    fn late_bound(&self) -> LateBound {
+        let full = self.out_of_order_held.load(Ordering::Relaxed) >= late::HELD_MAX;
+        LateBound { from: self.out_of_order_from(), full }
+    }
+
+    /// Applies the samples out of order that are in the WAL by now.
+    fn apply_out_of_order(
+        &self,
+        batch: &Batch,
+        guards: &mut Guards<'_>,
+        min_valid: Timestamp,
+        stats: &mut CommitStats,
+    ) {
+        let mut taken = 0;
+        for s in &batch.out_of_order {
+            let shard = guards.shard(id_of(s.series));
+            match shard.and_then(|shard| shard.append_out_of_order(s, min_valid)) {
+                Some(Ok(())) => {
+                    taken += 1;
+                    if s.ts >= min_valid {
+                        *lock(&self.windows).entry(self.window_start(s.ts)).or_default() += 1;
+                    }
+                }
+                Some(Err(why)) => note(stats, s.series, s.ts, Some(why)),
+                None => stats.refuse(s.series, s.ts, AppendError::UnknownSeries),
+            }
+        }
+        stats.samples += taken;
+        stats.samples_out_of_order += taken;
+        if taken > 0 {
+            self.out_of_order_held.fetch_add(taken, Ordering::Relaxed);
+            self.late_logged.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes samples that others of their own batch have overtaken: a frame of their own, for the batch's says that
+    /// they are in order. If it cannot be written they are refused. Returns the WAL's position after it.
+    fn take_overtaken(
+        &self,
+        batch: &mut Batch,
+        overtaken: Vec<LoggedSample>,
+        guards: &mut Guards<'_>,
+        min_valid: Timestamp,
+        stats: &mut CommitStats,
+    ) -> u64 {
+        let mut more = Batch { out_of_order: overtaken, ..std::mem::take(batch) };
+        more.floats.clear();
+        more.histograms.clear();
+        more.started.clear();
+        more.frame.clear();
+        more.frames.clear();
+        more.to_log.clear();
+        more.check_out_of_order(guards, stats);
+        let newest = more.out_of_order.iter().map(|s| s.ts).max().unwrap_or(Timestamp::MIN);
+        let position = match self.log(&mut more, newest) {
+            Ok(position) => {
+                self.apply_out_of_order(&more, guards, min_valid, stats);
+                position
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Samples out of order cannot be written to the WAL");
+                self.metrics.wal_write_failures.inc();
+                for s in &more.out_of_order {
+                    stats.refuse(s.series, s.ts, AppendError::OutOfOrder);
+                }
+                0
+            }
+        };
+        *batch = more;
+        position
+    }
+
     fn count(&self, stats: &CommitStats) {
         let m = &self.metrics;
+        m.out_of_order_samples_appended.inc_by(stats.samples_out_of_order);
         m.samples_appended.inc_by(stats.samples);
         m.series_created.inc_by(stats.series_created);
         if stats.refused() > 0 {
@@ -466,7 +592,59 @@ impl Db {
     }
 }
 
+/// Which samples out of order are taken.
+#[derive(Clone, Copy, Debug)]
+struct LateBound {
+    /// `None`: none.
+    from: Option<Timestamp>,
+    /// As many are held as may be.
+    full: bool,
+}
+
+impl LateBound {
+    /// Whether a sample that has no room in order is taken; `why` as in [`note`].
+    fn takes(self, ts: Timestamp, why: Option<Refusal>) -> bool {
+        matches!(why, None | Some(Refusal::OutOfOrder))
+            && self.from.is_some_and(|from| ts >= from)
+            && !self.full
+    }
+
+    /// What one that is not taken is refused for.
+    fn reason(self, ts: Timestamp, why: Option<Refusal>) -> Option<Refusal> {
+        match why {
+            // There is a window, and it is older.
+            Some(Refusal::OutOfOrder) if self.from.is_some_and(|from| ts < from) => None,
+            why => why,
+        }
+    }
+}
+
 impl Batch {
+    /// Leaves those samples out of order whose time is free, and notes the series that have to be logged.
+    fn check_out_of_order(&mut self, guards: &mut Guards<'_>, stats: &mut CommitStats) {
+        let to_log = &mut self.to_log;
+        self.out_of_order.retain(|s| {
+            let slot = guards.shard(id_of(s.series)).and_then(|shard| shard.get_mut(id_of(s.series)));
+            let Some((slot, _)) = slot else {
+                stats.refuse(s.series, s.ts, AppendError::UnknownSeries);
+                return false;
+            };
+            match slot.check_out_of_order(s.ts, &s.value) {
+                Ok(()) => {
+                    if !slot.logged {
+                        slot.logged = true;
+                        to_log.push(s.series);
+                    }
+                    true
+                }
+                Err(why) => {
+                    note(stats, s.series, s.ts, Some(why));
+                    false
+                }
+            }
+        });
+    }
+
     fn log_floats_in_frames(&mut self) {
         let floats = std::mem::take(&mut self.floats);
         // A sample takes at most 30 bytes.

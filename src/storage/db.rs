@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::api::{BlockStats, Cardinality, SeriesRef, StorageError, StorageOptions, StorageStats};
@@ -74,6 +74,14 @@ pub(super) struct Db {
     pub min_valid: AtomicI64,
     /// Samples after this are refused.
     pub max_valid: AtomicI64,
+    /// Samples before this are past retention, whatever else is taken.
+    pub oldest: AtomicI64,
+    /// How much older than the newest sample one may be that its series has a newer one of.
+    pub out_of_order_ms: AtomicI64,
+    /// How many samples out of order the head holds, and as of when it is maintained at most.
+    pub out_of_order_held: AtomicU64,
+    /// Whether the WAL has samples out of order that no mark says to be in blocks.
+    pub late_logged: AtomicBool,
     /// The time of the newest sample.
     pub max_ts: AtomicI64,
     /// How many samples the head was given in each window, by the window's start.
@@ -101,6 +109,14 @@ impl Db {
     /// The start of the window of a time.
     pub fn window_start(&self, ts: Timestamp) -> Timestamp {
         ts.div_euclid(self.options.window_ms).saturating_mul(self.options.window_ms)
+    }
+
+    /// From when on samples are taken that are older than their series' newest; `None` if none are.
+    pub fn out_of_order_from(&self) -> Option<Timestamp> {
+        let window = self.out_of_order_ms.load(Ordering::Relaxed);
+        let newest = self.max_ts.load(Ordering::Acquire);
+        let oldest = self.oldest.load(Ordering::Acquire);
+        (window > 0).then(|| newest.saturating_sub(window).max(oldest))
     }
 
     /// The ring as it is now.

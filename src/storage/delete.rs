@@ -52,6 +52,10 @@ impl Db {
             return Err(StorageError::ReadOnly);
         }
         let _no_seal = lock(&self.maintenance);
+        if let Some(dir) = &self.dir {
+            // What is late is deleted where it belongs.
+            self.merge_late(&dir.path).map_err(|e| StorageError::Write(e.to_string()))?;
+        }
         let mut done = SeriesDeleted::default();
         let head = self.with_deletion(selectors, from, to, &mut done);
         let ring = self.ring();

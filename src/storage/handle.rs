@@ -133,7 +133,12 @@ impl Storage {
         self.db.cardinality(limit)
     }
 
-    /// Samples before this time are refused: their window is sealed, or past retention.
+    /// How much older (in ms) than the newest sample one may be that its series has a newer one of; 0 refuses them.
+    pub fn set_out_of_order_window(&self, ms: i64) {
+        self.db.out_of_order_ms.store(ms.max(0), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Samples before this time are only taken out of order: their window is sealed, or past retention.
     #[must_use]
     pub fn min_valid_ts(&self) -> Timestamp {
         self.db.min_valid.load(std::sync::atomic::Ordering::Acquire)

@@ -5,6 +5,7 @@
 //! 1. Samples before `cut` are refused from now on, so that what is sealed does not change any more.
 //! 2. Every series' samples before `cut` are written to a block, which is synced and renamed into place.
 //! 3. The block joins the ring, which answers for the time before `cut` from then on; the head drops its part.
+//!    Samples that came late for older blocks are put into those; see `late`.
 //! 4. A checkpoint of the series is written, and the WAL's segments before `cut` are removed.
 //!
 //! A crash between any two steps leaves a directory that opens to the same samples: a block that is not in place
@@ -20,10 +21,10 @@ use roaring::RoaringBitmap;
 use super::api::{FsyncPolicy, Samples, StorageError};
 use super::block::{self, Block, BlockWriter};
 use super::db::{Db, Ring, lock, read, write};
-use super::disk;
 use super::head::{ChunkScratch, SHARDS};
 use super::open::blocks_dir;
 use super::wal::Wal;
+use super::{disk, late};
 use crate::model::Timestamp;
 
 /// A window is sealed once samples are this part of a window past its end, so that late ones find it open …
@@ -75,6 +76,7 @@ impl Db {
         }
         let oldest = now.saturating_sub(self.options.retention_ms);
         self.min_valid.fetch_max(oldest, Ordering::AcqRel);
+        self.oldest.fetch_max(oldest, Ordering::AcqRel);
         self.note_quiet(&mut memory, now);
         self.remove_idle(&mut memory, &mut done);
         if let Some(dir) = &self.dir {
@@ -96,6 +98,12 @@ impl Db {
                         break;
                     }
                 }
+            }
+            if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_ENOUGH
+                && let Err(error) = self.merge_late(&dir.path)
+            {
+                self.metrics.seal_failures.inc();
+                fail(&mut done, "Late samples cannot be put into their blocks", &error);
             }
             self.remove_oldest(oldest, &mut done);
         } else if lock(&self.windows).first_key_value().is_some_and(|(start, _)| *start < oldest) {
@@ -162,6 +170,9 @@ impl Db {
         if self.options.retention_bytes.is_some_and(|bound| wal_bytes > bound / WAL_PART) {
             return true;
         }
+        if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_MAX / 2 {
+            return true;
+        }
         let bound = self.options.head_bytes_max;
         bound > 0 && {
             let chunks: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
@@ -180,13 +191,13 @@ impl Db {
         }
         loop {
             let Some(first) = lock(&self.windows).first_key_value().map(|(start, _)| *start) else {
-                return Ok(());
+                return self.merge_late(&dir.path).map(drop);
             };
             let end = first.saturating_add(self.options.window_ms);
             self.seal(&dir.path, end.min(newest.saturating_add(1)))?;
             memory.look_for_idle = true;
             if end > newest {
-                return Ok(());
+                return self.merge_late(&dir.path).map(drop);
             }
         }
     }
@@ -214,6 +225,7 @@ impl Db {
         self.metrics.seals.inc_by(u64::from(sealed));
         self.drop_from_head(cut);
         self.forget_deleted(cut);
+        self.merge_late(dir)?;
         if sealed {
             self.checkpoint(wal, cut)?;
         }
@@ -271,7 +283,7 @@ impl Db {
         let mut series = SeriesToSeal::default();
         let mut used = RoaringBitmap::new();
         for id in index.labels.live() {
-            if self.head.lock_one(id).get(id).is_some_and(|s| s.overlaps(from, cut - 1)) {
+            if self.head.lock_one(id).get(id).is_some_and(|s| s.is_to_seal(from, cut - 1)) {
                 let pairs = index.labels.pair_ids(id);
                 series.ids.push(id);
                 series.flat.extend_from_slice(pairs);

@@ -13,6 +13,7 @@ use crate::telemetry::Registry;
 pub struct StorageMetrics {
     pub samples_appended: Counter,
     pub out_of_order_samples: Counter,
+    pub out_of_order_samples_appended: Counter,
     pub duplicate_samples: Counter,
     pub too_old_samples: Counter,
     pub too_far_ahead_samples: Counter,
@@ -22,6 +23,7 @@ pub struct StorageMetrics {
     pub wal_write_failures: Counter,
     pub seals: Counter,
     pub seal_failures: Counter,
+    pub blocks_merged: Counter,
     pub damaged: Counter,
     pub series: Gauge<u64, AtomicU64>,
     pub head_chunks: Gauge<u64, AtomicU64>,
@@ -42,6 +44,11 @@ impl StorageMetrics {
             "out_of_order_samples",
             "Samples refused because their series has a newer one",
             &m.out_of_order_samples,
+        );
+        counter(
+            "out_of_order_samples_appended",
+            "Samples taken though their series has a newer one",
+            &m.out_of_order_samples_appended,
         );
         counter(
             "duplicate_samples",
@@ -72,6 +79,7 @@ impl StorageMetrics {
         );
         counter("seals", "Blocks written", &m.seals);
         counter("seal_failures", "Attempts to write a block or a checkpoint that failed", &m.seal_failures);
+        counter("blocks_merged", "Blocks written anew with samples that came late", &m.blocks_merged);
         counter("damaged", "Damaged blocks and pieces of the WAL that were set aside", &m.damaged);
         registry.register("storage_series", "Series in memory", m.series.clone());
         registry.register("storage_head_chunks", "Full chunks in memory", m.head_chunks.clone());

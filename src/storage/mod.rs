@@ -19,7 +19,8 @@
 //! Invariants:
 //! - Acknowledged means recoverable: a committed batch is in the WAL before it is visible.
 //! - A selection sees a batch whole or not at all (see `appender`).
-//! - The blocks answer for the time before `sealed_until`, the head for the time from then on, and never both.
+//! - The blocks answer for the time before `sealed_until`, the head for the time from then on, and never both; only
+//!   samples that came late for a block stand beside it until it is written anew (see `late`).
 //! - Nothing here reads a clock or starts a task: time comes with [`Storage::maintain`].
 
 mod api;
@@ -34,6 +35,7 @@ mod disk;
 mod handle;
 mod head;
 mod index;
+mod late;
 mod maintain;
 mod metrics;
 mod open;

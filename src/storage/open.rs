@@ -16,13 +16,13 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use super::api::{FsyncPolicy, SeriesRef, StorageError, StorageOptions};
 use super::block::{self, Block};
 use super::db::{DataDir, Db, FAMILIES_MAX, Ring, write};
 use super::disk;
-use super::head::{Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
+use super::head::{Guards, Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
 use super::metrics::StorageMetrics;
 use super::snapshot;
 use super::wal::frame::{self, Section};
@@ -63,6 +63,10 @@ impl Db {
             deleted: Default::default(),
             min_valid: AtomicI64::new(Timestamp::MIN + 1),
             max_valid: AtomicI64::new(Timestamp::MAX),
+            oldest: AtomicI64::new(Timestamp::MIN + 1),
+            out_of_order_ms: AtomicI64::new(options.out_of_order_window_ms),
+            out_of_order_held: AtomicU64::new(0),
+            late_logged: AtomicBool::new(false),
             max_ts: AtomicI64::new(Timestamp::MIN),
             windows: Default::default(),
             maintenance: Default::default(),
@@ -397,19 +401,22 @@ impl<'a> Replay<'a> {
         let (mut newest, mut taken, mut lost) = (Timestamp::MIN, 0u64, 0u64);
         let mut windows: BTreeMap<Timestamp, u64> = BTreeMap::new();
         let mut window = (Timestamp::MAX, Timestamp::MIN, 0u64);
+        let mut out_of_order = 0u64;
         let mut take =
-            |series: SeriesRef,
+            |guards: &mut Guards<'_>,
+             series: SeriesRef,
              ts: Timestamp,
+             late: bool,
              append: &mut dyn FnMut(&mut super::head::Shard, Timestamp) -> bool| {
                 let id = id_of(series);
                 if mine & 1 << shard_of(id) == 0 {
                     return;
                 }
                 newest = newest.max(ts);
-                if ts < min_valid {
+                if ts < min_valid && !late {
                     return;
                 }
-                if ts < window.0 || ts >= window.1 {
+                if !late && (ts < window.0 || ts >= window.1) {
                     if window.2 > 0 {
                         *windows.entry(window.0).or_default() += window.2;
                     }
@@ -421,29 +428,46 @@ impl<'a> Replay<'a> {
                 } else if let Some(shard) = guards.shard(id)
                     && append(shard, window.0)
                 {
-                    window.2 += 1;
+                    window.2 += u64::from(!late);
                     taken += 1;
                 }
             };
         for section in payloads.iter().flat_map(|p| frame::sections(p)) {
+            if let Section::LateMark { done } = section {
+                guards.all().flat_map(|shard| shard.iter_mut()).for_each(|series| {
+                    if done {
+                        series.moved();
+                    } else {
+                        let _moving = series.move_late();
+                    }
+                });
+            }
             let whole = match section {
                 Section::Floats(bytes) => frame::each_float(bytes, |series, ts, bits| {
-                    take(series, ts, &mut |shard, start| {
+                    take(&mut guards, series, ts, false, &mut |shard, start| {
                         let applied = shard
                             .with_series(id_of(series), |s, columns| s.append(ts, bits, 0, start, columns));
                         applied == Some(Ok(()))
                     });
                 }),
                 Section::Histograms(bytes) => frame::each_histogram(bytes, |series, ts, h| {
-                    take(series, ts, &mut |shard, start| {
+                    take(&mut guards, series, ts, false, &mut |shard, start| {
                         shard
                             .get_mut(id_of(series))
                             .is_some_and(|(s, _)| s.append_histogram(ts, &h, 0, start).is_ok())
                     });
                 }),
                 Section::Samples(bytes) => frame::each_sample(bytes, |sample| {
-                    take(sample.series, sample.ts, &mut |shard, start| {
-                        shard.append(&sample, start) == Some(Ok(()))
+                    // Of a time that blocks answer for it may or may not be in them yet.
+                    let late = sample.out_of_order && sample.ts < min_valid;
+                    take(&mut guards, sample.series, sample.ts, late, &mut |shard, start| {
+                        let applied = if sample.out_of_order {
+                            shard.append_out_of_order(&sample, min_valid)
+                        } else {
+                            shard.append(&sample, start)
+                        };
+                        out_of_order += u64::from(sample.out_of_order);
+                        applied == Some(Ok(()))
                     });
                 }),
                 _ => Some(()),
@@ -455,6 +479,10 @@ impl<'a> Replay<'a> {
         if window.2 > 0 {
             *windows.entry(window.0).or_default() += window.2;
         }
+        if out_of_order > 0 {
+            self.db.late_logged.store(true, Ordering::Relaxed);
+        }
+        self.db.out_of_order_held.fetch_add(out_of_order, Ordering::Relaxed);
         self.samples.fetch_add(taken, Ordering::Relaxed);
         self.lost_samples.fetch_add(lost, Ordering::Relaxed);
         let mut all = super::db::lock(&self.db.windows);

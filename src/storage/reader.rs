@@ -238,6 +238,7 @@ impl SeriesSnapshot {
 
     /// Appends the samples in `from..=to` (ms) to `out`'s columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples) {
+        let all = (out.ts.len(), out.hist_ts.len());
         SCRATCH.with_borrow_mut(|(scratch, head_scratch)| {
             for (block, series) in &self.blocks {
                 if block.overlaps(from, to) {
@@ -250,6 +251,7 @@ impl SeriesSnapshot {
                 for (from, to) in &self.deleted {
                     out.take_out(*from, *to, begin);
                 }
+                head.read_late(from, to, all, out);
             }
         });
     }

@@ -73,6 +73,9 @@ impl Db {
     fn write_snapshot(&self, to: &Path, skip_head: bool) -> io::Result<()> {
         // No window is sealed and no block removed meanwhile.
         let _no_seal = lock(&self.maintenance);
+        if let Some(dir) = self.dir.as_ref().filter(|_| !self.options.read_only) {
+            self.merge_late(&dir.path)?;
+        }
         fs::create_dir(blocks_dir(to))?;
         fs::create_dir(wal_dir(to))?;
         let ring = self.ring();

@@ -19,7 +19,8 @@ pub struct Twin {
 }
 
 impl Twin {
-    /// What becomes of a sample; `None` when it is the newest one once more.
+    /// What becomes of a sample; `None` when it is there already. With `late_from` samples out of order are taken from
+    /// then on.
     pub fn append(
         &mut self,
         labels: &Labels,
@@ -27,25 +28,35 @@ impl Twin {
         start: Timestamp,
         value: Value,
         min_valid: Timestamp,
+        late_from: Option<Timestamp>,
     ) -> Option<Result<(), AppendError>> {
-        if ts < min_valid {
-            return Some(Err(AppendError::TooOld));
-        }
         let column = self.series.entry(labels.clone()).or_default();
-        match column.last_key_value() {
-            Some((last, _)) if *last > ts => return Some(Err(AppendError::OutOfOrder)),
-            Some((last, (newest, _))) if *last == ts => {
-                let same = match (newest, &value) {
+        let newer = column.last_key_value().is_some_and(|(last, _)| *last > ts);
+        if ts < min_valid || newer {
+            match late_from {
+                Some(from) if ts >= from => {}
+                None if ts >= min_valid => return Some(Err(AppendError::OutOfOrder)),
+                _ => return Some(Err(AppendError::TooOld)),
+            }
+        }
+        match column.get(&ts) {
+            Some((held, _)) => {
+                let same = match (held, &value) {
                     (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
                     (Value::Histogram(a), Value::Histogram(b)) => a == b,
                     _ => false,
                 };
                 return if same { None } else { Some(Err(AppendError::DuplicateTimestamp)) };
             }
-            _ => {}
+            None => {}
         }
         column.insert(ts, (value, start));
         Some(Ok(()))
+    }
+
+    /// Whether the series has a sample of that time.
+    pub fn has(&self, labels: &Labels, ts: Timestamp) -> bool {
+        self.series.get(labels).is_some_and(|column| column.contains_key(&ts))
     }
 
     /// The selected series that have samples in the range, ascending.

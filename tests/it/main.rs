@@ -10,4 +10,5 @@ mod lifecycle;
 mod promql_cli;
 mod promql_limits;
 mod push;
+mod samples;
 mod util;

@@ -266,7 +266,7 @@ impl Block {
         Some(Labels::from_sorted(pairs?))
     }
 
-    pub(super) fn pair_text(&self, pair: u32) -> Option<(&str, &str)> {
+    pub fn pair_text(&self, pair: u32) -> Option<(&str, &str)> {
         let (name, value) = self.pair_symbols(pair as usize)?;
         Some((self.symbol(name)?, self.symbol(value)?))
     }

@@ -7,6 +7,7 @@
 //! **Invariant**: an id is only valid together with its generation, which changes when the series is dropped. Ids are
 //! used again, references are not.
 
+mod late;
 mod pages;
 mod series;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use late::OutOfOrder;
 use pages::PageStore;
 pub use series::{ChunkScratch, HeadSeries, Refusal, SeriesPart, TimeColumns};
 
@@ -123,9 +125,25 @@ impl Shard {
         }
     }
 
+    /// Puts a sample beside its series that is older than the series' newest one, or than `min_valid`: the blocks
+    /// answer for the time before. `None` if its series has no slot.
+    pub fn append_out_of_order(
+        &mut self,
+        sample: &LoggedSample,
+        min_valid: Timestamp,
+    ) -> Option<Result<(), Refusal>> {
+        let (series, _) = self.get_mut(id_of(sample.series))?;
+        Some(series.append_out_of_order(sample.ts, sample.start, &sample.value, min_valid))
+    }
+
     /// All slots, also those of no series.
     pub fn iter(&self) -> impl Iterator<Item = &HeadSeries> {
         self.runs.iter().flat_map(|r| r.iter())
+    }
+
+    /// All slots, also those of no series.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut HeadSeries> {
+        self.runs.iter_mut().flat_map(|r| r.iter_mut())
     }
 
     /// Drops what ends before `before` in all series.
@@ -160,6 +178,11 @@ pub struct Guards<'a> {
 }
 
 impl Guards<'_> {
+    /// All shards whose locks are held.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Shard> {
+        self.guards.iter_mut().map(|g| &mut **g)
+    }
+
     /// The shard of an id, if its lock is held.
     #[inline]
     pub fn shard(&mut self, id: u32) -> Option<&mut Shard> {

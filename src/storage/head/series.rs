@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::late::OutOfOrder;
 use super::pages::{PageStore, Pages};
 use crate::model::{FloatHistogram, Timestamp};
-use crate::storage::api::Samples;
+use crate::storage::api::{SampleValue, Samples};
 use crate::storage::chunk::histograms::{self, HistogramEncoder, same_bits};
 use crate::storage::chunk::open::{OpenChunk, trim};
 use crate::storage::chunk::starts::Starts;
@@ -197,11 +198,23 @@ struct Rare {
     last_histogram: Timestamp,
     histograms: Histograms,
     starts: Starts,
+    /// Samples out of order of the time that the head answers for.
+    behind: OutOfOrder,
+    /// Samples of the time that the blocks answer for; those that are being put into them; see `maintain`.
+    late: OutOfOrder,
+    moving: OutOfOrder,
 }
 
 impl Default for Rare {
     fn default() -> Self {
-        Rare { last_histogram: Timestamp::MIN, histograms: Histograms::default(), starts: Starts::default() }
+        Rare {
+            last_histogram: Timestamp::MIN,
+            histograms: Histograms::default(),
+            starts: Starts::default(),
+            behind: OutOfOrder::default(),
+            late: OutOfOrder::default(),
+            moving: OutOfOrder::default(),
+        }
     }
 }
 
@@ -334,6 +347,72 @@ impl HeadSeries {
         Ok(())
     }
 
+    /// Whether a sample out of order has room: nothing in memory has its time.
+    ///
+    /// # Errors
+    /// What is there: the same sample, or another.
+    pub fn check_out_of_order(&self, ts: Timestamp, value: &SampleValue) -> Result<(), Refusal> {
+        let (part, mut held) = (self.snapshot(), Samples::default());
+        part.read(ts, ts, &mut held, &mut ChunkScratch::default());
+        part.read_late(ts, ts, (0, 0), &mut held);
+        let same = match value {
+            _ if held.is_empty() => return Ok(()),
+            SampleValue::Float(v) => held.vs.first().is_some_and(|held| held.to_bits() == v.to_bits()),
+            SampleValue::Histogram(h) => held.hists.first().is_some_and(|held| {
+                // Out of order the hint is not kept.
+                same_bits(held, h)
+                    || same_bits(
+                        held,
+                        &FloatHistogram { counter_reset_hint: held.counter_reset_hint, ..(**h).clone() },
+                    )
+            }),
+        };
+        Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
+    }
+
+    /// Adds a sample out of order, of the head's time or (before `min_valid`) of that of the blocks.
+    ///
+    /// # Errors
+    /// When there is one of its time.
+    pub fn append_out_of_order(
+        &mut self,
+        ts: Timestamp,
+        start: Timestamp,
+        value: &SampleValue,
+        min_valid: Timestamp,
+    ) -> Result<(), Refusal> {
+        self.check_out_of_order(ts, value)?;
+        let rare = self.rare.get_or_insert_default();
+        self.idle = false;
+        if ts < min_valid { rare.late.insert(ts, start, value) } else { rare.behind.insert(ts, start, value) }
+    }
+
+    /// What is to be put into blocks: held until [`HeadSeries::moved`].
+    pub fn move_late(&mut self) -> Option<OutOfOrder> {
+        let rare = self.rare.as_mut()?;
+        let late = std::mem::take(&mut rare.late);
+        if rare.moving.is_empty() {
+            rare.moving = late;
+        } else {
+            // An attempt before this one failed.
+            rare.moving.absorb(&late);
+        }
+        (!rare.moving.is_empty()).then(|| rare.moving.clone())
+    }
+
+    /// The blocks have what was to be moved.
+    pub fn moved(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.moving = OutOfOrder::default();
+        }
+    }
+
+    /// How many samples out of order it holds.
+    #[must_use]
+    pub fn out_of_order(&self) -> usize {
+        self.rare.as_ref().map_or(0, |r| r.behind.len() + r.late.len() + r.moving.len())
+    }
+
     #[cold]
     fn seal(&mut self, columns: &mut TimeColumns) -> Option<usize> {
         columns.ts.clear();
@@ -366,12 +445,25 @@ impl HeadSeries {
     /// Whether there may be samples in `from..=to`.
     #[must_use]
     pub fn overlaps(&self, from: Timestamp, to: Timestamp) -> bool {
-        self.last_ts() >= from && self.first_ts().is_some_and(|t| t <= to)
+        self.is_to_seal(from, to)
+            || self.rare.as_ref().is_some_and(|r| r.late.overlaps(from, to) || r.moving.overlaps(from, to))
+    }
+
+    /// Whether there may be samples in `from..=to`, not counting those of the time that blocks answer for.
+    #[must_use]
+    pub fn is_to_seal(&self, from: Timestamp, to: Timestamp) -> bool {
+        let in_order = self.last_ts() >= from && self.first_in_order().is_some_and(|t| t <= to);
+        in_order || self.rare.as_ref().is_some_and(|r| r.behind.overlaps(from, to))
     }
 
     /// The time of the oldest sample that is held.
     #[must_use]
     pub fn first_ts(&self) -> Option<Timestamp> {
+        let rare = self.rare.iter().flat_map(|r| [&r.behind, &r.late, &r.moving]);
+        self.first_in_order().into_iter().chain(rare.filter_map(|o| o.bounds().map(|b| b.0))).min()
+    }
+
+    fn first_in_order(&self) -> Option<Timestamp> {
         let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.times.first());
         let open = (!self.floats.is_empty()).then(|| self.floats.first_ts());
         let histograms = self.rare.as_ref().map(|r| &r.histograms).and_then(|h| {
@@ -416,6 +508,7 @@ impl HeadSeries {
         }
         if let Some(rare) = &mut self.rare {
             rare.starts.drop_before(before);
+            rare.behind.drop_before(before);
             let h = &mut rare.histograms;
             h.sealed.retain(|c| c.last >= before);
             if !h.open.is_empty() && h.open.last_ts() < before {
@@ -428,23 +521,21 @@ impl HeadSeries {
     /// Whether it holds no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sealed.is_none()
-            && self.floats.is_empty()
-            && self.rare.as_ref().is_none_or(|r| r.histograms.is_empty())
+        self.sealed.is_none() && self.floats.is_empty() && self.rare.as_ref().is_none_or(|r| r.is_empty())
     }
 
     /// How many samples it holds.
     #[must_use]
     pub fn samples(&self) -> u64 {
         let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| c.times.count() as u64).sum();
-        let histograms = self.rare.as_ref().map_or(0, |r| r.histograms.samples());
+        let histograms = self.rare.as_ref().map_or(0, |r| r.samples());
         sealed + self.floats.len() as u64 + histograms
     }
 
     /// Bytes on the heap of the open chunk.
     #[must_use]
     pub fn open_bytes(&self) -> usize {
-        self.floats.heap_bytes() + self.rare.as_ref().map_or(0, |r| size_of::<Rare>() + r.starts.heap_bytes())
+        self.floats.heap_bytes() + self.rare.as_ref().map_or(0, |r| r.heap_bytes())
     }
 }
 
@@ -459,6 +550,21 @@ impl Histograms {
 }
 
 impl Rare {
+    fn is_empty(&self) -> bool {
+        let out_of_order = [&self.behind, &self.late, &self.moving];
+        self.histograms.is_empty() && out_of_order.iter().all(|o| o.is_empty())
+    }
+
+    fn samples(&self) -> u64 {
+        let out_of_order = self.behind.len() + self.late.len() + self.moving.len();
+        self.histograms.samples() + out_of_order as u64
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let out_of_order = [&self.behind, &self.late, &self.moving].map(|o| o.heap_bytes());
+        size_of::<Rare>() + self.starts.heap_bytes() + out_of_order.iter().sum::<usize>()
+    }
+
     fn snapshot(&self) -> RarePart {
         let open = &self.histograms.open;
         let mut chunks = self.histograms.sealed.clone();
@@ -470,7 +576,13 @@ impl Rare {
                 bytes: open.bytes().into(),
             });
         }
-        RarePart { histograms: chunks.into_boxed_slice(), starts: self.starts.clone() }
+        RarePart {
+            histograms: chunks.into_boxed_slice(),
+            starts: self.starts.clone(),
+            behind: self.behind.clone(),
+            late: self.late.clone(),
+            moving: self.moving.clone(),
+        }
     }
 }
 
@@ -486,6 +598,9 @@ pub struct SeriesPart {
 struct RarePart {
     histograms: Box<[HistogramChunk]>,
     starts: Starts,
+    behind: OutOfOrder,
+    late: OutOfOrder,
+    moving: OutOfOrder,
 }
 
 impl SeriesPart {
@@ -522,6 +637,16 @@ impl SeriesPart {
     }
 }
 
+impl SeriesPart {
+    /// Merges the samples in `from..=to` of the time that blocks answer for into what the columns have after `begin`.
+    pub fn read_late(&self, from: Timestamp, to: Timestamp, begin: (usize, usize), out: &mut Samples) {
+        if let Some(rare) = &self.rare {
+            rare.moving.merge(from, to, begin, out);
+            rare.late.merge(from, to, begin, out);
+        }
+    }
+}
+
 impl RarePart {
     /// Appends the histograms in `from..=to`, and the start times of what the columns have after `begin`.
     fn read(&self, from: Timestamp, to: Timestamp, begin: (usize, usize), out: &mut Samples) {
@@ -534,5 +659,6 @@ impl RarePart {
             debug_assert!(read.is_some(), "a histogram chunk reads what it wrote");
         }
         out.extend_starts(&self.starts, begin);
+        self.behind.merge(from, to, begin, out);
     }
 }

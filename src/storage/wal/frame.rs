@@ -26,10 +26,12 @@ const HISTOGRAMS: u8 = 4;
 const METADATA: u8 = 5;
 const CHECKPOINT_END: u8 = 6;
 const SAMPLES: u8 = 7;
+const LATE: u8 = 8;
 
 /// Flags of a sample in a section of samples of all kinds.
 const IS_HISTOGRAM: u8 = 1;
 const HAS_START: u8 = 2;
+const IS_OUT_OF_ORDER: u8 = 4;
 
 /// Series sections from this size on are compressed.
 const COMPRESS_MIN: usize = 2048;
@@ -55,6 +57,8 @@ pub struct LoggedSample {
     /// 0 means none.
     pub start: Timestamp,
     pub value: SampleValue,
+    /// It was taken though its series had a newer one.
+    pub out_of_order: bool,
 }
 
 /// Collects the sections of one frame. The memory is used again after [`FrameBuilder::clear`].
@@ -186,7 +190,9 @@ impl FrameBuilder {
         self.begin(SAMPLES);
         for s in all {
             let histogram = matches!(s.value, SampleValue::Histogram(_));
-            let flags = if histogram { IS_HISTOGRAM } else { 0 } | if s.start != 0 { HAS_START } else { 0 };
+            let flags = if histogram { IS_HISTOGRAM } else { 0 }
+                | if s.start != 0 { HAS_START } else { 0 }
+                | if s.out_of_order { IS_OUT_OF_ORDER } else { 0 };
             self.buf.push(flags);
             put_signed(&mut self.buf, s.series.0.wrapping_sub(self.series) as i64);
             put_signed(&mut self.buf, s.ts.wrapping_sub(self.ts));
@@ -253,6 +259,14 @@ impl FrameBuilder {
         self.end();
     }
 
+    /// Says that late samples before this place are being put into blocks, or (`done`) that those before the mark
+    /// before are in them.
+    pub fn late_mark(&mut self, done: bool) {
+        self.begin(LATE);
+        self.buf.push(u8::from(done));
+        self.end();
+    }
+
     /// Marks the end of a checkpoint of so many series.
     pub fn checkpoint_end(&mut self, series: u64) {
         self.begin(CHECKPOINT_END);
@@ -299,6 +313,10 @@ pub enum Section<'a> {
     Histograms(&'a [u8]),
     Metadata(&'a [u8]),
     Samples(&'a [u8]),
+    /// See [`FrameBuilder::late_mark`].
+    LateMark {
+        done: bool,
+    },
     /// With the number of series in the checkpoint.
     CheckpointEnd(u64),
 }
@@ -317,6 +335,7 @@ pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
             HISTOGRAMS => Section::Histograms(bytes),
             METADATA => Section::Metadata(bytes),
             SAMPLES => Section::Samples(bytes),
+            LATE => Section::LateMark { done: *bytes.first()? != 0 },
             CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
             _ => return None,
         })
@@ -374,7 +393,7 @@ pub fn each_sample(bytes: &[u8], mut f: impl FnMut(LoggedSample)) -> Option<()> 
     let (mut series, mut ts) = (0u64, 0i64);
     while !cursor.is_empty() {
         let flags = cursor.u8()?;
-        if flags & !(IS_HISTOGRAM | HAS_START) != 0 {
+        if flags & !(IS_HISTOGRAM | HAS_START | IS_OUT_OF_ORDER) != 0 {
             return None;
         }
         series = series.wrapping_add(cursor.signed()? as u64);
@@ -385,7 +404,8 @@ pub fn each_sample(bytes: &[u8], mut f: impl FnMut(LoggedSample)) -> Option<()> 
         } else {
             SampleValue::Float(f64::from_bits(cursor.u64()?))
         };
-        f(LoggedSample { series: SeriesRef(series), ts, start, value });
+        let out_of_order = flags & IS_OUT_OF_ORDER != 0;
+        f(LoggedSample { series: SeriesRef(series), ts, start, value, out_of_order });
     }
     Some(())
 }
@@ -462,12 +482,15 @@ mod tests {
             any_histogram().prop_map(|h| SampleValue::Histogram(Arc::new(h))),
         ];
         let start = prop_oneof![Just(0i64), any::<i64>()];
-        (any::<u64>(), any::<i64>(), start, value).prop_map(|(series, ts, start, value)| LoggedSample {
-            series: SeriesRef(series),
-            ts,
-            start,
-            value,
-        })
+        (any::<u64>(), any::<i64>(), start, value, any::<bool>()).prop_map(
+            |(series, ts, start, value, out_of_order)| LoggedSample {
+                series: SeriesRef(series),
+                ts,
+                start,
+                value,
+                out_of_order,
+            },
+        )
     }
 
     proptest! {
@@ -494,6 +517,7 @@ mod tests {
             let metadata = Metadata { metric_type: MetricType::Info, help, unit: "s".into() };
             b.metadata([("a", &metadata)]);
             b.samples(&samples);
+            b.late_mark(true);
             let bytes = b.finish().to_vec();
             let (mut f, mut h, mut s, mut m) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             let mut all = Vec::new();
@@ -508,6 +532,7 @@ mod tests {
                     }
                     Section::Metadata(x) => each_metadata(x, |n, x| m.push((n.to_owned(), x))).unwrap(),
                     Section::Samples(x) => each_sample(x, |x| all.push(x)).unwrap(),
+                    Section::LateMark { done } => prop_assert!(done),
                     Section::CheckpointEnd(_) => unreachable!(),
                 }
             }
@@ -525,7 +550,7 @@ mod tests {
                     (SampleValue::Histogram(a), SampleValue::Histogram(b)) => same_bits(a, b),
                     _ => false,
                 };
-                prop_assert!(same_value && (a.series, a.ts, a.start) == (b.series, b.ts, b.start));
+                prop_assert!(same_value && (a.series, a.ts, a.start, a.out_of_order) == (b.series, b.ts, b.start, b.out_of_order));
             }
             let mut damaged = bytes.clone();
             let at = damaged.len() / 2;
