@@ -3,11 +3,13 @@
 //! `parse` reads Go's syntax into the intermediate form of the `regex` crates, whose engine then matches it: their own
 //! syntax means other things in places (`\d` is every Unicode digit there, `[a&&b]` an intersection, `\<` a word
 //! boundary). `shape` finds the patterns that need no engine at all: sets of literals, `prefix.*`, `.+` and the like.
-//! `expand` fills in captures as Go does.
+//! `expand` fills in captures as Go does. `recent` keeps what was
+//! compiled last, for a dashboard or a rule asks with the same patterns again and again.
 
 mod expand;
 mod parse;
 mod perl;
+mod recent;
 mod shape;
 
 use std::fmt;
@@ -51,6 +53,10 @@ impl GoRegex {
     /// # Errors
     /// When the pattern is invalid or too large.
     pub fn anchored(pattern: &str) -> Result<Self, RegexError> {
+        recent::anchored(pattern, Self::compile_anchored)
+    }
+
+    fn compile_anchored(pattern: &str) -> Result<Self, RegexError> {
         let parsed = parse::parse(pattern, true)?;
         let shape = Shape::of(&parsed.hir);
         let hir = Hir::concat(vec![Hir::look(Look::Start), parsed.hir, Hir::look(Look::End)]);
@@ -154,6 +160,11 @@ impl GoRegex {
     #[must_use]
     pub fn is_match_non_empty(&self) -> bool {
         self.inner.shape.is_match_non_empty()
+    }
+
+    /// About how many bytes the engine takes, without what it adds while matching.
+    fn engine_bytes(&self) -> usize {
+        self.inner.engine.get().and_then(Option::as_ref).map_or(0, meta::Regex::memory_usage)
     }
 
     /// The engine; `None` if the pattern is a set of literals too large for it.
