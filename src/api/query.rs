@@ -113,6 +113,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     let text = query_text(params, &state)?.to_owned();
     let asked_at = state.clock.monotonic();
     let pool = state.queries.clone();
+    let small = is_small(&state, &text, &request);
     let work = move |cancelled| {
         let begun_at = state.clock.monotonic();
         request.cancelled = cancelled;
@@ -127,13 +128,26 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         };
         Ok((result, with_stats.then_some(times)))
     };
-    let (result, times) = pool.run(work).await.map_err(|mut e| {
+    let done = match if small { pool.run_here(work) } else { Err(work) } {
+        Ok(done) => done,
+        Err(work) => pool.run(work).await,
+    };
+    let (result, times) = done.map_err(|mut e| {
         if e.kind == ErrorKind::Unavailable {
             e.message.push_str("; --query.max-queue lets more wait, --query.max-concurrency lets more run");
         }
         e
     })?;
     Ok(answer::response(result, times))
+}
+
+/// Whether a query can be answered without another thread.
+fn is_small(state: &ApiState, text: &str, request: &QueryRequest) -> bool {
+    /// Longer texts take long to parse.
+    const TEXT_BYTES_MAX: usize = 1024;
+    text.len() <= TEXT_BYTES_MAX
+        && promql::parse_with(text, state.engine.options().features)
+            .is_ok_and(|expr| state.engine.is_small(&expr, request, &state.storage.reader()))
 }
 
 /// Parses and evaluates an expression; blocks.

@@ -117,9 +117,9 @@ impl Labels {
     /// This set with `name` set to `value` (removed if that is empty).
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Labels {
-        let mut b = LabelsBuilder::from(self);
-        b.set(name, value);
-        b.build()
+        let before = self.iter().take_while(|(n, _)| *n < name);
+        let after = self.iter().skip_while(|(n, _)| *n <= name);
+        Labels::from_sorted(before.chain([(name, value)]).chain(after))
     }
 
     /// The fingerprint by which Alertmanager knows a label set: FNV-1a over names and values, each ended by 0xff.

@@ -40,6 +40,7 @@ mod maintain;
 mod metrics;
 mod open;
 mod reader;
+mod selection;
 mod snapshot;
 mod tombstones;
 mod wal;
@@ -58,7 +59,8 @@ pub use delete::{Cleaned, SeriesDeleted};
 pub use handle::Storage;
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;
-pub use reader::{Reader, SeriesSnapshot};
+pub use reader::{Need, Reader, SeriesSnapshot};
+pub use selection::{LabelTable, Selection};
 
 /// The codecs by themselves, for benchmarks.
 #[doc(hidden)]

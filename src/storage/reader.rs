@@ -3,18 +3,17 @@
 //! A selection looks at the head first and at the ring of blocks after it: a window that is sealed meanwhile is then
 //! seen in the head, in a block, or in both, and the head's part is read only from where the blocks end.
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
 use super::api::Samples;
 use super::block::Block;
-use super::block::reader::ReadScratch;
 use super::db::{Db, read};
-use super::head::{ChunkScratch, SeriesPart, shard_of};
-use super::index::{HeadIndex, select};
+use super::head::{HeadPart, shard_of};
+use super::index::{HeadIndex, select, select_unless};
+use super::selection::{HeadParts, Renumbering, Selection, TableBuilder};
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
 
 /// Reads.
@@ -32,68 +31,118 @@ impl Reader {
     /// A batch is seen whole or not at all, in all series of one selection.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<SeriesSnapshot> {
-        let mut found = self.select_head(matchers, from, to);
-        let ring = self.db.ring();
-        for series in &mut found {
-            series.head_from = ring.sealed_until;
-        }
-        let blocks: Vec<&Arc<Block>> = ring.blocks.iter().filter(|b| b.overlaps(from, to)).collect();
-        if blocks.is_empty() {
-            return found;
-        }
-        let mut by_labels: HashMap<Labels, usize, foldhash::fast::RandomState> =
-            found.iter().enumerate().map(|(i, s)| (s.labels.clone(), i)).collect();
-        for block in blocks {
-            for series in &block.select(matchers) {
-                let Some(labels) = block.labels(series) else { continue };
-                let at = *by_labels.entry(labels).or_insert_with_key(|labels| {
-                    found.push(SeriesSnapshot {
-                        labels: labels.clone(),
-                        blocks: Vec::new(),
-                        head: None,
-                        head_from: ring.sealed_until,
-                        deleted: Box::default(),
-                    });
-                    found.len() - 1
-                });
-                found[at].blocks.push((Arc::clone(block), series));
-            }
-        }
-        found
+        let selection = Arc::new(self.selection(matchers, (from, to), Need::Window, &|| false));
+        (0..selection.len())
+            .map(|series| SeriesSnapshot {
+                labels: selection.labels(series),
+                selection: Arc::clone(&selection),
+                series,
+            })
+            .collect()
     }
 
-    fn select_head(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<SeriesSnapshot> {
+    /// As [`Reader::select`], with labels as numbers. `need` says which samples will be read. Once `stop` says so, the
+    /// selection ends soon, and means nothing.
+    #[must_use]
+    pub fn selection(
+        &self,
+        matchers: &[Matcher],
+        (from, to): (Timestamp, Timestamp),
+        need: Need,
+        stop: &dyn Fn() -> bool,
+    ) -> Selection {
+        let mut table = TableBuilder::default();
+        let mut head = self.select_head(matchers, (from, to), need, stop, &mut table);
+        let ring = self.db.ring();
+        let blocks: Vec<Arc<Block>> =
+            ring.blocks.iter().filter(|b| b.overlaps(from, to)).map(Arc::clone).collect();
+        let mut in_blocks = Vec::new();
+        if !blocks.is_empty() {
+            table.index();
+        }
+        for (i, block) in blocks.iter().enumerate() {
+            let series = block.select_unless(matchers, stop);
+            let lookups = (series.len() as usize).saturating_mul(8);
+            let mut renumbering = Renumbering::new(block.pair_count(), lookups);
+            let mut numbers = Vec::new();
+            for number in &series {
+                let Some(pairs) = block.pairs(number) else { continue };
+                numbers.clear();
+                numbers.extend(pairs.into_iter().map(|p| {
+                    renumbering.get(p, || block.pair_text(p).map_or(NO_PAIR, |(n, v)| table.pair(n, v)))
+                }));
+                if !numbers.contains(&NO_PAIR) {
+                    in_blocks.push((table.find_or_push(&numbers), i as u32, number));
+                }
+            }
+        }
+        in_blocks.sort_unstable();
+        head.from = ring.sealed_until;
+        Selection { labels: Arc::new(table.finish()), head, blocks, in_blocks }
+    }
+
+    fn select_head(
+        &self,
+        matchers: &[Matcher],
+        (from, to): (Timestamp, Timestamp),
+        need: Need,
+        stop: &dyn Fn() -> bool,
+        table: &mut TableBuilder,
+    ) -> HeadParts {
         // The index stays locked until the shards are: a series that is made later, and the samples of the batch
         // that made it, are then seen by this selection neither in this series nor in any other.
         let deleted = self.db.deleted();
         let sealed_until = self.db.ring().sealed_until;
         let index = read(&self.db.index);
-        let ids = select(&index.labels, matchers);
+        let ids = select_unless(&index.labels, matchers, stop);
         let shards = ids.iter().fold(0u64, |set, id| set | 1 << shard_of(id));
         let mut guards = self.db.head.lock(shards);
-        let mut parts = Vec::new();
+        let mut head = HeadParts { parts: Vec::with_capacity(ids.len() as usize), ..HeadParts::default() };
+        let mut found = Vec::with_capacity(ids.len() as usize);
         for id in &ids {
-            if let Some(series) = guards.shard(id).and_then(|s| s.get(id))
-                && series.overlaps(from, to)
-                && (deleted.is_empty()
-                    || !deleted.covers(
+            let Some(series) = guards.shard(id).and_then(|s| s.get(id)) else { continue };
+            let intervals = deleted.intervals(id);
+            // What is deleted is taken out of all samples, so that the newest of what is left is found.
+            let newest = need == Need::Newest && intervals.is_empty();
+            match series.part(from, to, newest) {
+                HeadPart::Nothing => {}
+                _ if !deleted.is_empty()
+                    && deleted.covers(
                         id,
                         series.first_ts().unwrap_or(to).max(sealed_until),
                         series.last_ts(),
-                    ))
-            {
-                parts.push((id, series.snapshot()));
+                    ) => {}
+                part => {
+                    head.deleted.extend(intervals.iter().map(|p| (found.len() as u32, p.1, p.2)));
+                    head.parts.push(part);
+                    found.push(id);
+                }
             }
         }
         drop(guards);
-        let with_labels = |(id, part)| SeriesSnapshot {
-            labels: index.labels.labels(id),
-            blocks: Vec::new(),
-            head: Some(part),
-            head_from: Timestamp::MIN,
-            deleted: deleted.intervals(id).iter().map(|p| (p.1, p.2)).collect(),
-        };
-        parts.into_iter().map(with_labels).collect()
+        let index = &index.labels;
+        let mut renumbering = Renumbering::new(index.pair_ids_end(), found.len().saturating_mul(8));
+        for id in found {
+            for p in index.pair_ids(id) {
+                let number = renumbering.get(*p, || {
+                    let (name, value) = index.pair(*p);
+                    table.pair(name, value)
+                });
+                table.add(number);
+            }
+            table.end_series();
+        }
+        head
+    }
+
+    /// At most how many series `matchers` select, and how many label values have to be tried for that; `None` if
+    /// samples in `from..=to` are not all in memory. Quick, for deciding where to do the work.
+    #[must_use]
+    pub fn estimate(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Option<(u64, u64)> {
+        if self.db.ring().blocks.iter().any(|b| b.overlaps(from, to)) {
+            return None;
+        }
+        Some(read(&self.db.index).labels.estimate(matchers))
     }
 
     /// Names of the labels that series in `from..=to` which `matchers` select have, ascending.
@@ -214,20 +263,24 @@ fn each_head_pair<'a>(index: &'a HeadIndex, series: &RoaringBitmap, mut f: impl 
     }
 }
 
+/// Which samples of a selection will be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// All of them.
+    Window,
+    /// The newest of each series.
+    Newest,
+}
+
+/// Stands for a pair that cannot be read.
+const NO_PAIR: u32 = u32::MAX - 1;
+
 /// One selected series: its labels, and access to its samples as of the selection.
 #[derive(Clone, Debug)]
 pub struct SeriesSnapshot {
     labels: Labels,
-    /// Ascending in time.
-    blocks: Vec<(Arc<Block>, u32)>,
-    head: Option<SeriesPart>,
-    head_from: Timestamp,
-    /// What is deleted of the head's part.
-    deleted: Box<[(Timestamp, Timestamp)]>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<(ReadScratch, ChunkScratch)> = RefCell::default();
+    selection: Arc<Selection>,
+    series: usize,
 }
 
 impl SeriesSnapshot {
@@ -238,21 +291,6 @@ impl SeriesSnapshot {
 
     /// Appends the samples in `from..=to` (ms) to `out`'s columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, out: &mut Samples) {
-        let all = (out.ts.len(), out.hist_ts.len());
-        SCRATCH.with_borrow_mut(|(scratch, head_scratch)| {
-            for (block, series) in &self.blocks {
-                if block.overlaps(from, to) {
-                    block.read(*series, from, to, out, scratch);
-                }
-            }
-            if let Some(head) = &self.head {
-                let begin = (out.ts.len(), out.hist_ts.len());
-                let _in_the_log = head.read(from.max(self.head_from), to, out, head_scratch);
-                for (from, to) in &self.deleted {
-                    out.take_out(*from, *to, begin);
-                }
-                head.read_late(from, to, all, out);
-            }
-        });
+        self.selection.read(self.series, from, to, out);
     }
 }

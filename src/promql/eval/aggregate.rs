@@ -5,71 +5,20 @@
 //! of its own, which are merged at the end, so the rows themselves are never held together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Point};
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLabels};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::grouping::Grouping;
 use super::labels;
 use super::over_time::HistogramSum;
 use super::quantile::quantile;
 use super::string_literal;
 use crate::model::{Labels, METRIC_NAME, kahan_add};
 use crate::promql::ast::{Aggregate, AggregateOp, Expr, Pos};
-
-/// Finds the group of a label set.
-pub(super) struct Grouping<'a> {
-    names: Vec<&'a str>,
-    without: bool,
-    groups: HashMap<Vec<u8>, usize, RandomState>,
-    key: Vec<u8>,
-}
-
-impl<'a> Grouping<'a> {
-    pub fn new(names: impl IntoIterator<Item = &'a str>, without: bool) -> Self {
-        let mut names: Vec<&str> = names.into_iter().collect();
-        names.sort_unstable();
-        names.dedup();
-        Grouping { names, without, groups: HashMap::default(), key: Vec::new() }
-    }
-
-    fn keeps(&self, name: &str) -> bool {
-        let named = self.names.binary_search(&name).is_ok();
-        if self.without { !named && name != METRIC_NAME } else { named }
-    }
-
-    /// The number of the group, and whether it is new.
-    pub fn find(&mut self, labels: &Labels) -> (usize, bool) {
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        if self.without || !self.names.is_empty() {
-            for (name, value) in labels.iter().filter(|(n, _)| self.keeps(n)) {
-                key.extend_from_slice(name.as_bytes());
-                key.push(0xff);
-                key.extend_from_slice(value.as_bytes());
-                key.push(0xff);
-            }
-        }
-        let next = self.groups.len();
-        let found = match self.groups.get(&key) {
-            Some(group) => (*group, false),
-            None => {
-                self.groups.insert(key.clone(), next);
-                (next, true)
-            }
-        };
-        self.key = key;
-        found
-    }
-
-    /// The labels of a group that `labels` belongs to.
-    pub fn labels(&self, labels: &Labels) -> Labels {
-        if !self.without && self.names.is_empty() {
-            return Labels::empty();
-        }
-        Labels::from_sorted(labels.iter().filter(|(n, _)| self.keeps(n)))
-    }
-}
+use crate::storage::LabelTable;
 
 // What an accumulator has seen.
 const SEEN_FLOAT: u8 = 1;
@@ -109,10 +58,10 @@ impl<'a> Folded<'a> {
         }
     }
 
-    fn group(&mut self, labels: &Labels, drop_name: bool) -> usize {
-        let (group, new) = self.grouping.find(labels);
+    fn group(&mut self, table: &Arc<LabelTable>, labels: &RowLabels, drop_name: bool) -> usize {
+        let (group, new) = self.grouping.find(table, labels);
         if new {
-            self.series.push((self.grouping.labels(labels), drop_name));
+            self.series.push((self.grouping.labels(table, labels), drop_name));
             let slots = self.series.len() * self.steps;
             self.seen.resize(slots, 0);
             self.value.resize(slots, 0.0);
@@ -132,10 +81,10 @@ impl<'a> Folded<'a> {
     }
 
     /// Folds rows in. `pos` is where annotations about them point.
-    fn fold(&mut self, ctx: &Context<'_>, columns: &Columns, pos: &Pos) {
+    fn fold(&mut self, ctx: &Context<'_>, table: &Arc<LabelTable>, columns: &Part, pos: &Pos) {
         for row in 0..columns.rows() {
             let s = &columns.series[row];
-            let group = self.group(&s.labels, s.drop_name);
+            let group = self.group(table, &s.labels, s.drop_name);
             let slots = group * self.steps..(group + 1) * self.steps;
             if columns.all_floats(row) {
                 self.fold_floats(slots, columns.row_values(row));
@@ -145,7 +94,10 @@ impl<'a> Folded<'a> {
                 match columns.kinds[from] {
                     ABSENT => {}
                     FLOAT => self.fold_floats(to..to + 1, &columns.values[from..=from]),
-                    HISTOGRAM => self.fold_histogram(ctx, to, columns, from, s.labels.metric_name(), pos),
+                    HISTOGRAM => {
+                        let metric = s.labels.get(table, METRIC_NAME).unwrap_or("");
+                        self.fold_histogram(ctx, to, columns, from, metric, pos);
+                    }
                     _ => {}
                 }
             }
@@ -239,7 +191,7 @@ impl<'a> Folded<'a> {
         &mut self,
         ctx: &Context<'_>,
         to: usize,
-        columns: &Columns,
+        columns: &Part,
         from: usize,
         metric: &str,
         pos: &Pos,
@@ -274,8 +226,10 @@ impl<'a> Folded<'a> {
 
     /// Takes over what another thread has folded.
     fn merge(&mut self, ctx: &Context<'_>, mut other: Folded<'_>, pos: &Pos) {
+        let none = Arc::default();
         for (from_group, (labels, drop_name)) in std::mem::take(&mut other.series).into_iter().enumerate() {
-            let group = self.group_with_labels(labels, drop_name);
+            // These are the group's labels already.
+            let group = self.group(&none, &RowLabels::Made(labels), drop_name);
             for step in 0..self.steps {
                 let (to, from) = (group * self.steps + step, from_group * self.steps + step);
                 let seen = other.seen[from];
@@ -301,11 +255,6 @@ impl<'a> Folded<'a> {
                 }
             }
         }
-    }
-
-    /// The group whose labels these are already.
-    fn group_with_labels(&mut self, labels: Labels, drop_name: bool) -> usize {
-        self.group(&labels, drop_name)
     }
 
     fn merge_floats(&mut self, to: usize, other: &Folded<'_>, from: usize) {
@@ -464,7 +413,7 @@ impl Context<'_> {
                     |folded, part| {
                         let held = part.samples();
                         self.hold(held)?;
-                        folded.fold(self, &part, pos);
+                        folded.fold(self, &rows.table, part, pos);
                         self.samples.release(held);
                         self.check_slots(folded.series.len(), grid.len)
                     },
@@ -477,9 +426,9 @@ impl Context<'_> {
                 all
             }
             None => {
-                let columns = self.vector(inner, grid)?;
+                let Lazy { columns, table } = self.vector(inner, grid)?.into();
                 let mut folded = Folded::new(a, grid.len);
-                folded.fold(self, &columns, pos);
+                folded.fold(self, &table, &columns, pos);
                 self.samples.release(columns.samples());
                 folded
             }
@@ -490,13 +439,13 @@ impl Context<'_> {
     }
 
     /// The rows of each group, and its labels; in the order in which the groups first occur.
-    pub fn group_rows(&self, a: &Aggregate, columns: &Columns) -> Vec<(Labels, bool, Vec<usize>)> {
+    pub fn group_rows(&self, a: &Aggregate, lazy: &Lazy) -> Vec<(Labels, bool, Vec<usize>)> {
         let mut grouping = Grouping::new(a.labels.iter().map(String::as_str), a.without);
         let mut groups: Vec<(Labels, bool, Vec<usize>)> = Vec::new();
-        for (row, s) in columns.series.iter().enumerate() {
-            let (group, new) = grouping.find(&s.labels);
+        for (row, s) in lazy.columns.series.iter().enumerate() {
+            let (group, new) = grouping.find(&lazy.table, &s.labels);
             if new {
-                groups.push((grouping.labels(&s.labels), false, Vec::new()));
+                groups.push((grouping.labels(&lazy.table, &s.labels), false, Vec::new()));
             }
             groups[group].1 |= s.drop_name;
             groups[group].2.push(row);
@@ -510,7 +459,8 @@ impl Context<'_> {
         };
         let quantiles = self.scalar(param, grid)?;
         let inner = unwrap_parens(&a.expr);
-        let columns = self.vector(inner, grid)?;
+        let lazy = self.lazy_vector(inner, grid)?;
+        let columns = &lazy.columns;
         let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
         for q in &quantiles {
             if q.is_nan() {
@@ -527,7 +477,7 @@ impl Context<'_> {
         }
         let mut out = Columns::new(grid.len);
         let mut scratch = Vec::new();
-        for (labels, drop_name, rows) in self.group_rows(a, &columns) {
+        for (labels, drop_name, rows) in self.group_rows(a, &lazy) {
             self.check()?;
             let to = out.push_row(labels, drop_name);
             for (step, q) in quantiles.iter().enumerate() {
@@ -559,37 +509,67 @@ impl Context<'_> {
         if !labels::is_valid_name(label) {
             return fail(format!("invalid label name {label:?}"));
         }
-        let columns = self.vector(unwrap_parens(&a.expr), grid)?;
-        let mut names: Vec<&str> = a.labels.iter().map(String::as_str).collect();
-        if !a.without {
-            names.push(label);
-        }
+        let lazy = self.lazy_vector(unwrap_parens(&a.expr), grid)?;
+        let columns = &lazy.columns;
+        // The values make groups within the groups of the other labels; `without` may leave the values out again.
+        let named = a.labels.iter().any(|l| l == label);
+        let names = a.labels.iter().map(String::as_str);
+        let names: Vec<&str> =
+            if a.without { names.chain([label]).collect() } else { names.filter(|n| *n != label).collect() };
         let mut grouping = Grouping::new(names, a.without);
+        let mut group_labels: Vec<Labels> = Vec::new();
+        let mut rows: HashMap<(usize, u64), usize, RandomState> = HashMap::default();
+        let mut histogram_rows: HashMap<(usize, String), usize, RandomState> = HashMap::default();
         let mut out = Columns::new(grid.len);
         for row in 0..columns.rows() {
             if row % 64 == 0 {
                 self.check()?;
             }
+            let s = &columns.series[row];
+            let (group, new) = grouping.find(&lazy.table, &s.labels);
+            if new {
+                group_labels.push(grouping.labels(&lazy.table, &s.labels));
+            }
+            let leave_out = a.without && named;
+            let group_labels = &group_labels[group];
+            let labels = |text: &str| {
+                if leave_out { group_labels.clone() } else { group_labels.with(label, text) }
+            };
             // Values often repeat from step to step.
             let mut before: Option<(u64, usize)> = None;
             for (step, slot) in columns.span(row).enumerate() {
-                let group = match columns.point(slot) {
+                let (bits, text) = match columns.point(slot) {
                     Point::None => continue,
-                    Point::Float(v) => match before {
-                        Some((bits, group)) if bits == v.to_bits() => group,
-                        _ => {
-                            let labels = columns.series[row].labels.with(label, &plain_float(v));
-                            let group = self.value_group(&mut grouping, &mut out, &labels)?;
-                            before = Some((v.to_bits(), group));
-                            group
+                    _ if leave_out => (0, None),
+                    Point::Float(v) if v.is_nan() => (f64::NAN.to_bits(), None),
+                    Point::Float(v) => (v.to_bits(), None),
+                    Point::Histogram(h) => (0, Some(h.to_string())),
+                };
+                let target = match (before, text) {
+                    (Some((b, target)), None) if b == bits => target,
+                    (_, None) => {
+                        let target = match rows.get(&(group, bits)) {
+                            Some(target) => *target,
+                            None => {
+                                let labels = labels(&plain_float(columns.values[slot]));
+                                let target = self.value_row(&mut out, labels)?;
+                                rows.insert((group, bits), target);
+                                target
+                            }
+                        };
+                        before = Some((bits, target));
+                        target
+                    }
+                    (_, Some(text)) => match histogram_rows.get(&(group, text.clone())) {
+                        Some(target) => *target,
+                        None => {
+                            let target = self.value_row(&mut out, labels(&text))?;
+                            histogram_rows.insert((group, text), target);
+                            target
                         }
                     },
-                    Point::Histogram(h) => {
-                        let labels = columns.series[row].labels.with(label, &h.to_string());
-                        self.value_group(&mut grouping, &mut out, &labels)?
-                    }
                 };
-                let to = group * grid.len + step;
+                let to = target * grid.len + step;
                 out.kinds[to] = FLOAT;
                 out.values[to] += 1.0;
             }
@@ -599,15 +579,12 @@ impl Context<'_> {
         labels::unite(out)
     }
 
-    fn value_group(&self, grouping: &mut Grouping<'_>, out: &mut Columns, labels: &Labels) -> Result<usize> {
-        let (group, new) = grouping.find(labels);
-        if new {
-            // A row is many slots: every step may bring a new one.
-            self.check()?;
-            self.check_slots(out.rows() + 1, out.steps)?;
-            out.push_row(grouping.labels(labels), false);
-        }
-        Ok(group)
+    /// A row for a value that has none yet.
+    fn value_row(&self, out: &mut Columns, labels: Labels) -> Result<usize> {
+        // A row is many slots: every step may bring a new one.
+        self.check()?;
+        self.check_slots(out.rows() + 1, out.steps)?;
+        Ok(out.push_row(labels, false))
     }
 }
 

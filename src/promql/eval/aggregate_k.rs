@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::xxhash::label_hash;
 use crate::model::GoFloat;
@@ -12,7 +12,7 @@ impl Context<'_> {
     pub fn aggregate_k(&self, expr: &Expr, a: &Aggregate, grid: Grid) -> Result<Columns> {
         let Some(param) = a.param.as_ref().map(unwrap_parens) else { return fail("a parameter is missing") };
         let params = self.scalar(param, grid)?;
-        let columns = self.vector(unwrap_parens(&a.expr), grid)?;
+        let rows = self.lazy_vector(unwrap_parens(&a.expr), grid)?;
         let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
         for p in &params {
             least = least.min(*p);
@@ -48,17 +48,18 @@ impl Context<'_> {
             }
         }
         let out = match a.op {
-            AggregateOp::TopK | AggregateOp::BottomK => self.best(expr, a, columns, &params)?,
-            AggregateOp::LimitK => self.first(a, columns, &params)?,
-            _ => self.sample(columns, &params),
+            AggregateOp::TopK | AggregateOp::BottomK => self.best(expr, a, rows, &params)?,
+            AggregateOp::LimitK => self.first(a, rows, &params)?,
+            _ => self.sample(rows, &params),
         };
-        Ok(out)
+        Ok(out.made())
     }
 
     /// `topk` and `bottomk`: the rows with the best values, at each step for itself.
-    fn best(&self, expr: &Expr, a: &Aggregate, columns: Columns, params: &[f64]) -> Result<Columns> {
+    fn best(&self, expr: &Expr, a: &Aggregate, lazy: Lazy, params: &[f64]) -> Result<Lazy> {
         let top = a.op == AggregateOp::TopK;
         let name = super::aggregate::op_name(a.op);
+        let columns = &lazy.columns;
         let steps = columns.steps;
         // NaN is worse than anything.
         let better = |x: &f64, y: &f64| {
@@ -70,7 +71,7 @@ impl Context<'_> {
         let mut keep = vec![false; columns.kinds.len()];
         let mut order: Vec<usize> = Vec::new();
         let mut candidates: Vec<(f64, usize)> = Vec::new();
-        for (_, _, rows) in self.group_rows(a, &columns) {
+        for (_, _, rows) in self.group_rows(a, &lazy) {
             self.check()?;
             for (step, k) in params.iter().enumerate() {
                 candidates.clear();
@@ -102,16 +103,17 @@ impl Context<'_> {
         }
         if steps == 1 {
             self.samples.release((columns.rows() - order.len()) as u64);
-            return Ok(columns.pick(&order));
+            return Ok(Lazy { columns: columns.pick(&order), table: lazy.table });
         }
-        Ok(self.kept(columns, &keep))
+        Ok(self.kept(lazy, &keep))
     }
 
     /// `limitk`: the first rows of each group that have a point, at each step for itself.
-    fn first(&self, a: &Aggregate, columns: Columns, params: &[f64]) -> Result<Columns> {
+    fn first(&self, a: &Aggregate, lazy: Lazy, params: &[f64]) -> Result<Lazy> {
+        let columns = &lazy.columns;
         let steps = columns.steps;
         let mut keep = vec![false; columns.kinds.len()];
-        for (_, _, rows) in self.group_rows(a, &columns) {
+        for (_, _, rows) in self.group_rows(a, &lazy) {
             self.check()?;
             for (step, k) in params.iter().enumerate() {
                 let k = if *k < 1.0 { 0 } else { *k as usize };
@@ -122,25 +124,27 @@ impl Context<'_> {
                 }
             }
         }
-        Ok(self.kept(columns, &keep))
+        Ok(self.kept(lazy, &keep))
     }
 
     /// `limit_ratio`: the rows whose hash lies in the ratio's part of the hash space; a negative ratio takes the
     /// part that the positive one's complement leaves.
-    fn sample(&self, columns: Columns, params: &[f64]) -> Columns {
+    fn sample(&self, lazy: Lazy, params: &[f64]) -> Lazy {
+        let columns = &lazy.columns;
         let mut keep = vec![false; columns.kinds.len()];
         for row in 0..columns.rows() {
-            let place = label_hash(&columns.series[row].labels) as f64 / u64::MAX as f64;
+            let place = label_hash(&lazy.labels(row)) as f64 / u64::MAX as f64;
             for (slot, ratio) in columns.span(row).zip(params) {
                 let ratio = ratio.clamp(-1.0, 1.0);
                 keep[slot] = (ratio > 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio);
             }
         }
-        self.kept(columns, &keep)
+        self.kept(lazy, &keep)
     }
 
     /// Only the slots that are to be kept.
-    fn kept(&self, mut columns: Columns, keep: &[bool]) -> Columns {
+    fn kept(&self, mut lazy: Lazy, keep: &[bool]) -> Lazy {
+        let columns: &mut Part = &mut lazy.columns;
         let before = columns.samples();
         for (slot, keep) in keep.iter().enumerate() {
             if !keep {
@@ -149,6 +153,6 @@ impl Context<'_> {
         }
         columns.drop_empty_rows();
         self.samples.release(before - columns.samples());
-        columns
+        lazy
     }
 }

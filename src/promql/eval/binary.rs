@@ -81,7 +81,7 @@ pub(super) enum Element<'a> {
 
 impl<'a> Element<'a> {
     /// What stands in a slot.
-    pub fn of(columns: &'a Columns, slot: usize) -> Option<Self> {
+    pub fn of<L>(columns: &'a Columns<L>, slot: usize) -> Option<Self> {
         match columns.kinds[slot] {
             FLOAT => Some(Element::Float(columns.values[slot])),
             HISTOGRAM => columns.hist(slot).map(Element::Histogram),
@@ -167,7 +167,14 @@ pub(super) fn apply(op: BinaryOp, l: Element<'_>, r: Element<'_>, notes: &Notes,
 }
 
 /// Applies an operator between the elements of a table and one number per step. `swapped`: the number is on the left.
-fn with_scalar(b: &Binary, columns: &mut Columns, scalars: &[f64], swapped: bool, notes: &Notes, pos: &Pos) {
+fn with_scalar<L>(
+    b: &Binary,
+    columns: &mut Columns<L>,
+    scalars: &[f64],
+    swapped: bool,
+    notes: &Notes,
+    pos: &Pos,
+) {
     let op = b.op;
     let steps = columns.steps.max(1);
     if columns.hists.is_empty() && changes_meaning(op) {

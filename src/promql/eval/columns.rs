@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::context::Held;
 use crate::model::{FloatHistogram, Labels, METRIC_NAME};
+use crate::storage::LabelTable;
 
 /// What a slot takes in memory: its kind and its value.
 pub(super) const SLOT_BYTES: u64 = 9;
@@ -18,20 +19,114 @@ pub(super) const HISTOGRAM: u8 = 2;
 
 /// One row's identity.
 #[derive(Clone, Debug)]
-pub(super) struct Series {
-    pub labels: Labels,
+pub(super) struct Series<L = Labels> {
+    pub labels: L,
     /// The metric name goes at the end of the evaluation (delayed name removal).
     pub drop_name: bool,
+}
+
+/// The labels of a row that has not left the engine yet: mostly those of a selected series, which stand in the table
+/// of its selection. Making a label set of each costs more than reading the samples.
+#[derive(Clone, Debug)]
+pub(super) enum RowLabels {
+    Made(Labels),
+    /// Of this series of the table; without what describes the metric if `bare`.
+    Stored {
+        series: u32,
+        bare: bool,
+    },
+}
+
+impl RowLabels {
+    /// The labels without the metric's name, type and unit.
+    pub fn without_metadata(&self) -> RowLabels {
+        match self {
+            RowLabels::Made(labels) => RowLabels::Made(without_metadata(labels)),
+            RowLabels::Stored { series, .. } => RowLabels::Stored { series: *series, bare: true },
+        }
+    }
+
+    /// The value of a label.
+    pub fn get<'a>(&'a self, table: &'a LabelTable, name: &str) -> Option<&'a str> {
+        match self {
+            RowLabels::Made(labels) => labels.get(name),
+            RowLabels::Stored { bare: true, .. } if describes_metric(name) => None,
+            RowLabels::Stored { series, .. } => {
+                table.pairs(*series).find(|(n, _)| *n == name).map(|(_, v)| v)
+            }
+        }
+    }
+
+    /// The pairs, ascending by name, into `out`.
+    pub fn pairs_into<'a>(&'a self, table: &'a LabelTable, out: &mut Vec<(&'a str, &'a str)>) {
+        out.clear();
+        match self {
+            RowLabels::Made(labels) => out.extend(labels.iter()),
+            RowLabels::Stored { series, bare: false } => out.extend(table.pairs(*series)),
+            RowLabels::Stored { series, bare: true } => {
+                out.extend(table.pairs(*series).filter(|(n, _)| !describes_metric(n)));
+            }
+        }
+    }
+
+    /// As a label set of its own.
+    pub fn make(&self, table: &LabelTable) -> Labels {
+        match self {
+            RowLabels::Made(labels) => labels.clone(),
+            RowLabels::Stored { series, bare: false } => table.labels(*series),
+            RowLabels::Stored { series, bare: true } => {
+                Labels::from_sorted(table.pairs(*series).filter(|(n, _)| !describes_metric(n)))
+            }
+        }
+    }
+}
+
+/// Rows as recipes make them: each row's labels may stand in the recipe's table.
+pub(super) type Part = Columns<RowLabels>;
+
+/// Rows whose labels are not made yet, and the table in which they stand.
+#[derive(Debug)]
+pub(super) struct Lazy {
+    pub columns: Part,
+    pub table: Arc<LabelTable>,
+}
+
+impl Lazy {
+    /// With a label set for each row.
+    pub fn made(self) -> Columns {
+        let Columns { steps, series, kinds, values, hists } = self.columns;
+        let series = series
+            .into_iter()
+            .map(|s| Series { labels: s.labels.make(&self.table), drop_name: s.drop_name })
+            .collect();
+        Columns { steps, series, kinds, values, hists }
+    }
+
+    /// The labels of one row.
+    pub fn labels(&self, row: usize) -> Labels {
+        self.columns.series[row].labels.make(&self.table)
+    }
+}
+
+impl From<Columns> for Lazy {
+    fn from(columns: Columns) -> Self {
+        let Columns { steps, series, kinds, values, hists } = columns;
+        let series = series
+            .into_iter()
+            .map(|s| Series { labels: RowLabels::Made(s.labels), drop_name: s.drop_name })
+            .collect();
+        Lazy { columns: Columns { steps, series, kinds, values, hists }, table: Arc::default() }
+    }
 }
 
 /// Rows of `steps` slots each, in one piece of memory per kind of datum.
 ///
 /// `kinds` and `values` have `series.len() * steps` elements; `hists` has as many, or none at all while no slot holds
 /// a histogram. The value of a slot that is not a float means nothing.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Columns {
+#[derive(Clone, Debug)]
+pub(super) struct Columns<L = Labels> {
     pub steps: usize,
-    pub series: Vec<Series>,
+    pub series: Vec<Series<L>>,
     pub kinds: Vec<u8>,
     pub values: Vec<f64>,
     pub hists: Vec<Option<Arc<FloatHistogram>>>,
@@ -51,9 +146,30 @@ impl Point {
     }
 }
 
-impl Columns {
+impl<L> Columns<L> {
     pub fn new(steps: usize) -> Self {
-        Columns { steps, ..Columns::default() }
+        Columns { steps, series: Vec::new(), kinds: Vec::new(), values: Vec::new(), hists: Vec::new() }
+    }
+
+    /// Room for so many rows, as far as that is a sensible amount; what is not used costs nothing.
+    pub fn with_capacity(steps: usize, rows: usize) -> Self {
+        const SLOTS_MAX: usize = 1 << 24;
+        let rows = rows.min(SLOTS_MAX / steps.max(1));
+        Columns {
+            steps,
+            series: Vec::with_capacity(rows),
+            kinds: Vec::with_capacity(rows * steps),
+            values: Vec::with_capacity(rows * steps),
+            hists: Vec::new(),
+        }
+    }
+
+    /// Takes back all rows, keeping their memory.
+    pub fn clear_rows(&mut self) {
+        self.series.clear();
+        self.kinds.clear();
+        self.values.clear();
+        self.hists.clear();
     }
 
     pub fn rows(&self) -> usize {
@@ -65,7 +181,7 @@ impl Columns {
     }
 
     /// Adds a row of absent slots and answers its number.
-    pub fn push_row(&mut self, labels: Labels, drop_name: bool) -> usize {
+    pub fn push_row(&mut self, labels: L, drop_name: bool) -> usize {
         self.series.push(Series { labels, drop_name });
         let slots = self.series.len() * self.steps;
         self.kinds.resize(slots, ABSENT);
@@ -148,18 +264,26 @@ impl Columns {
     /// What the table takes: how many slots hold something (a histogram counts by its size, as Prometheus counts
     /// samples), and the bytes of all slots.
     pub fn samples(&self) -> Held {
-        let floats = self.kinds.iter().map(|k| u64::from(*k == FLOAT)).sum::<u64>();
-        let in_histograms = self.hists.iter().flatten().map(|h| h.size_in_samples()).sum::<u64>();
-        let bytes = SLOT_BYTES * self.kinds.len() as u64
-            + ROW_BYTES * self.series.len() as u64
-            + 8 * self.hists.len() as u64
+        self.samples_from(0)
+    }
+
+    /// As [`Columns::samples`], from this row on.
+    pub fn samples_from(&self, row: usize) -> Held {
+        let from = row * self.steps;
+        let kinds = &self.kinds[from..];
+        let hists = self.hists.get(from..).unwrap_or(&[]);
+        let floats = kinds.iter().map(|k| u64::from(*k == FLOAT)).sum::<u64>();
+        let in_histograms = hists.iter().flatten().map(|h| h.size_in_samples()).sum::<u64>();
+        let bytes = SLOT_BYTES * kinds.len() as u64
+            + ROW_BYTES * (self.series.len() - row) as u64
+            + 8 * hists.len() as u64
             + 16 * in_histograms;
         Held { samples: floats + in_histograms, bytes }
     }
 
     /// Appends `other`'s rows. Both have the same number of steps.
-    pub fn append(&mut self, mut other: Columns) {
-        if self.series.is_empty() {
+    pub fn append(&mut self, mut other: Columns<L>) {
+        if self.series.is_empty() && self.values.capacity() < other.values.len() {
             *self = other;
             return;
         }
@@ -173,8 +297,27 @@ impl Columns {
         self.values.append(&mut other.values);
     }
 
+    /// One step's worth of every row, repeated for `steps` steps.
+    pub fn broadcast(self, steps: usize) -> Self {
+        if self.steps == steps || self.steps != 1 {
+            return self;
+        }
+        let mut out = Columns::new(steps);
+        for slot in 0..self.rows() {
+            out.kinds.resize(out.kinds.len() + steps, self.kinds[slot]);
+            out.values.resize(out.values.len() + steps, self.values[slot]);
+            if !self.hists.is_empty() {
+                out.hists.resize(out.hists.len() + steps, self.hists[slot].clone());
+            }
+        }
+        out.series = self.series;
+        out
+    }
+}
+
+impl<L: Clone> Columns<L> {
     /// A new table of these rows, in this order.
-    pub fn pick(&self, rows: &[usize]) -> Columns {
+    pub fn pick(&self, rows: &[usize]) -> Self {
         let mut out = Columns::new(self.steps);
         out.series.reserve(rows.len());
         for &row in rows {
@@ -195,30 +338,17 @@ impl Columns {
             *self = self.pick(&kept);
         }
     }
+}
 
-    /// One step's worth of every row, repeated for `steps` steps.
-    pub fn broadcast(self, steps: usize) -> Columns {
-        if self.steps == steps || self.steps != 1 {
-            return self;
-        }
-        let mut out = Columns { steps, ..Columns::default() };
-        for slot in 0..self.rows() {
-            out.kinds.resize(out.kinds.len() + steps, self.kinds[slot]);
-            out.values.resize(out.values.len() + steps, self.values[slot]);
-            if !self.hists.is_empty() {
-                out.hists.resize(out.hists.len() + steps, self.hists[slot].clone());
-            }
-        }
-        out.series = self.series;
-        out
-    }
+/// Whether a label says something about the metric, not about the series.
+pub(super) fn describes_metric(name: &str) -> bool {
+    name.starts_with("__") && (name == METRIC_NAME || name == "__type__" || name == "__unit__")
 }
 
 /// The labels without what describes the metric itself: its name, type and unit.
 pub(super) fn without_metadata(labels: &Labels) -> Labels {
-    let described = |n: &str| n == METRIC_NAME || n == "__type__" || n == "__unit__";
-    if labels.iter().any(|(n, _)| described(n)) {
-        Labels::from_sorted(labels.iter().filter(|(n, _)| !described(n)))
+    if labels.iter().any(|(n, _)| describes_metric(n)) {
+        Labels::from_sorted(labels.iter().filter(|(n, _)| !describes_metric(n)))
     } else {
         labels.clone()
     }

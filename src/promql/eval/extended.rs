@@ -11,7 +11,7 @@ use super::context::{Context, Grid, Result};
 use super::window::{RangeJob, Window};
 use crate::model::{CounterResetHint, FloatHistogram, is_stale_marker};
 use crate::promql::ast::{Pos, RangeMode, VectorSelector};
-use crate::storage::Samples;
+use crate::storage::{Need, Samples};
 
 /// The value between two samples; a counter that was reset between them starts from zero.
 fn between(t0: i64, v0: f64, t1: i64, v1: f64, t: i64, counter: bool) -> f64 {
@@ -272,10 +272,11 @@ pub(super) fn smoothed_selector(
     let (after, to) = (times.start.saturating_sub(lookback), times.end().saturating_add(lookback));
     let mut out = Columns::new(times.len);
     let mut samples = Samples::default();
-    for series in ctx.select(&v.matchers, after, to) {
+    let selected = ctx.select(&v.matchers, after, to, Need::Window)?;
+    for series in 0..selected.len() {
         ctx.check()?;
         samples.clear();
-        series.read(after.saturating_add(1), to, &mut samples);
+        selected.read(series, after.saturating_add(1), to, &mut samples);
         let floats: Vec<(i64, f64)> = samples
             .ts
             .iter()
@@ -290,9 +291,10 @@ pub(super) fn smoothed_selector(
             .zip(samples.hists.iter().cloned())
             .filter(|(_, h)| !h.is_stale_marker())
             .collect();
-        let row = out.push_row(series.labels().clone(), false);
+        let labels = selected.labels(series);
+        let row = out.push_row(labels.clone(), false);
         let first = row * out.steps;
-        let metric = series.labels().metric_name();
+        let metric = labels.metric_name();
         for step in 0..times.len {
             let t = times.time(step);
             let floats = inside(&floats, t.saturating_sub(lookback), t.saturating_add(lookback));

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::columns::{Columns, FLOAT, HISTOGRAM, Point};
+use super::columns::{Columns, FLOAT, HISTOGRAM, Lazy, Point};
 use super::context::{Context, Grid, Result, unwrap_parens};
+use super::grouping::Grouping;
 use super::notes::Forced;
 use super::quantile::{Classic, classic_fraction, classic_quantile, native_fraction, native_quantile};
 use super::{labels, string_literal};
-use crate::model::{FloatHistogram, Labels};
+use crate::model::{FloatHistogram, Labels, METRIC_NAME};
 use crate::promql::ast::{Call, Pos};
 
 /// The rows of one histogram: a classic one's buckets, and a native one with the same labels.
@@ -21,36 +22,54 @@ struct Group {
 }
 
 /// Collects the rows that belong together. Rows without a usable `le` count only where they hold native histograms.
-fn groups(ctx: &Context<'_>, columns: &Columns, pos: &Pos) -> Vec<Group> {
-    let mut by_labels: HashMap<Labels, usize> = HashMap::new();
+fn groups(ctx: &Context<'_>, rows: &Lazy, pos: &Pos) -> Vec<Group> {
+    let table = &rows.table;
+    let mut grouping = Grouping::all_but(["le"]);
     let mut groups: Vec<Group> = Vec::new();
-    for (row, s) in columns.series.iter().enumerate() {
-        let kinds = columns.row_kinds(row);
-        let mut group_of = |groups: &mut Vec<Group>, labels: Labels| {
-            *by_labels.entry(labels).or_insert_with_key(|labels| {
-                groups.push(Group {
-                    labels: labels.clone(),
-                    drop_name: s.drop_name,
-                    buckets: Vec::new(),
-                    natives: Vec::new(),
-                });
-                groups.len() - 1
-            })
+    // Native histograms whose labels have an `le` all the same, which sets them apart.
+    let mut odd: HashMap<Labels, usize> = HashMap::new();
+    let new = |labels, drop_name| Group { labels, drop_name, buckets: Vec::new(), natives: Vec::new() };
+    // The group's place in `groups`, by its number.
+    let mut places: Vec<usize> = Vec::new();
+    for (row, s) in rows.columns.series.iter().enumerate() {
+        let kinds = rows.columns.row_kinds(row);
+        let le = s.labels.get(table, "le");
+        let mut group_of = |groups: &mut Vec<Group>| {
+            let (group, is_new) = grouping.find(table, &s.labels);
+            if is_new {
+                places.push(groups.len());
+                groups.push(new(grouping.labels(table, &s.labels), s.drop_name));
+            }
+            places[group]
         };
         if kinds.contains(&HISTOGRAM) {
-            let at = group_of(&mut groups, s.labels.clone());
+            let at = if le.is_none() {
+                group_of(&mut groups)
+            } else {
+                *odd.entry(s.labels.make(table)).or_insert_with_key(|labels| {
+                    groups.push(new(labels.clone(), s.drop_name));
+                    groups.len() - 1
+                })
+            };
             groups[at].natives.push(row);
         }
         if kinds.contains(&FLOAT) {
-            let le = s.labels.get("le").unwrap_or("");
+            let le = le.unwrap_or("");
             match parse_bound(le) {
                 Some(bound) => {
-                    let at = group_of(&mut groups, s.labels.with("le", ""));
+                    let at = group_of(&mut groups);
                     groups[at].buckets.push((bound, row));
                 }
-                None => ctx.notes.bad_bucket_label(s.labels.metric_name(), le, pos),
+                None => {
+                    let metric = s.labels.get(table, METRIC_NAME).unwrap_or("");
+                    ctx.notes.bad_bucket_label(metric, le, pos);
+                }
             }
         }
+    }
+    // Sorted once here, they need no sorting at each step.
+    for group in &mut groups {
+        group.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
     }
     groups
 }
@@ -71,15 +90,16 @@ fn parse_bound(text: &str) -> Option<f64> {
 /// Fills a table with what `native` and `classic` make of each histogram at each step.
 fn per_histogram(
     ctx: &Context<'_>,
-    columns: &Columns,
+    rows: &Lazy,
     pos: &Pos,
     relabel: impl Fn(&Labels) -> Labels,
     mut native: impl FnMut(usize, &FloatHistogram, &str) -> f64,
     mut classic: impl FnMut(usize, &mut Vec<Classic>, &str) -> f64,
 ) -> Result<Columns> {
+    let columns = &rows.columns;
     let mut out = Columns::new(columns.steps);
     let mut buckets: Vec<Classic> = Vec::new();
-    for (n, group) in groups(ctx, columns, pos).into_iter().enumerate() {
+    for (n, group) in groups(ctx, rows, pos).into_iter().enumerate() {
         if n % 64 == 0 {
             ctx.check()?;
         }
@@ -114,9 +134,9 @@ fn per_histogram(
 
 impl Context<'_> {
     /// Ends a function that made `out` of `columns`.
-    fn replaced(&self, columns: Columns, mut out: Columns) -> Result<Columns> {
-        self.samples.release(columns.samples());
-        drop(columns);
+    fn replaced(&self, rows: Lazy, mut out: Columns) -> Result<Columns> {
+        self.samples.release(rows.columns.samples());
+        drop(rows);
         self.hold(out.samples())?;
         self.drop_names(&mut out);
         if self.delayed() { Ok(out) } else { labels::unite(out) }
@@ -125,7 +145,7 @@ impl Context<'_> {
 
 fn quantile_table(
     ctx: &Context<'_>,
-    columns: &Columns,
+    rows: &Lazy,
     grid: Grid,
     quantiles: &[f64],
     (native_pos, classic_pos): (&Pos, &Pos),
@@ -133,7 +153,7 @@ fn quantile_table(
 ) -> Result<Columns> {
     per_histogram(
         ctx,
-        columns,
+        rows,
         classic_pos,
         relabel,
         |step, h, name| native_quantile(quantiles[step], h, name, &ctx.notes, native_pos),
@@ -161,17 +181,17 @@ fn warn_of_invalid(ctx: &Context<'_>, quantiles: &[f64], pos: &Pos) {
 pub(super) fn quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
     let [q, v] = [0, 1].map(|i| unwrap_parens(&call.args[i]));
     let quantiles = ctx.scalar(q, grid)?;
-    let columns = ctx.vector(v, grid)?;
+    let rows = ctx.lazy_vector(v, grid)?;
     warn_of_invalid(ctx, &quantiles, &q.pos);
-    let out = quantile_table(ctx, &columns, grid, &quantiles, (&q.pos, &v.pos), Labels::clone)?;
-    ctx.replaced(columns, out)
+    let out = quantile_table(ctx, &rows, grid, &quantiles, (&q.pos, &v.pos), Labels::clone)?;
+    ctx.replaced(rows, out)
 }
 
 /// `histogram_quantiles(v, label, q…)`.
 pub(super) fn many_quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
     let v = unwrap_parens(&call.args[0]);
     let label = string_literal(&call.args[1])?;
-    let columns = ctx.vector(v, grid)?;
+    let rows = ctx.lazy_vector(v, grid)?;
     let mut out = Columns::new(grid.len);
     for q in call.args.iter().skip(2) {
         let quantiles = ctx.scalar(q, grid)?;
@@ -179,7 +199,7 @@ pub(super) fn many_quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Resu
         let Some(&first) = quantiles.first() else { continue };
         if quantiles.iter().all(|q| q.to_bits() == first.to_bits()) {
             let text = open_metrics_float(first);
-            out.append(quantile_table(ctx, &columns, grid, &quantiles, (&v.pos, &v.pos), |l| {
+            out.append(quantile_table(ctx, &rows, grid, &quantiles, (&v.pos, &v.pos), |l| {
                 l.with(label, &text)
             })?);
             continue;
@@ -191,7 +211,7 @@ pub(super) fn many_quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Resu
         for value in values {
             let text = open_metrics_float(value);
             let mut part =
-                quantile_table(ctx, &columns, grid, &quantiles, (&v.pos, &v.pos), |l| l.with(label, &text))?;
+                quantile_table(ctx, &rows, grid, &quantiles, (&v.pos, &v.pos), |l| l.with(label, &text))?;
             for slot in 0..part.kinds.len() {
                 if quantiles[slot % grid.len].to_bits() != value.to_bits() {
                     part.clear(slot);
@@ -201,7 +221,7 @@ pub(super) fn many_quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Resu
             out.append(part);
         }
     }
-    ctx.replaced(columns, labels::unite(out)?)
+    ctx.replaced(rows, labels::unite(out)?)
 }
 
 /// A float as OpenMetrics writes it in `le` and `quantile`: with a decimal point or an exponent.
@@ -217,14 +237,14 @@ pub(super) fn fractions(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Co
     let upper = ctx.scalar(&call.args[1], grid)?;
     let v = unwrap_parens(&call.args[2]);
     let pos = &unwrap_parens(&call.args[0]).pos;
-    let columns = ctx.vector(v, grid)?;
+    let rows = ctx.lazy_vector(v, grid)?;
     let out = per_histogram(
         ctx,
-        &columns,
+        &rows,
         &v.pos,
         Labels::clone,
         |step, h, name| native_fraction(lower[step], upper[step], h, name, &ctx.notes, pos),
         |step, buckets, _| classic_fraction(lower[step], upper[step], buckets),
     )?;
-    ctx.replaced(columns, out)
+    ctx.replaced(rows, out)
 }

@@ -9,6 +9,7 @@ use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::selector::Take;
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use crate::promql::ast::{Call, Expr, ExprKind, TimeShift};
+use crate::storage::Need;
 
 /// By these labels series and info series find each other.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -84,7 +85,8 @@ fn info_series(
         None => (0, None),
     };
     let once = at.map_or(grid, Grid::at).shifted(-offset);
-    let series = ctx.select(&matchers, once.start.saturating_sub(ctx.lookback), once.end());
+    let need = if once.len == 1 { Need::Newest } else { Need::Window };
+    let series = ctx.select(&matchers, once.start.saturating_sub(ctx.lookback), once.end(), need)?;
     let rows = ctx.latest_rows(series, once, Take::Time, false);
     let columns = ctx.materialise(rows, once)?;
     if let Some(slot) = columns.kinds.iter().position(|k| *k == HISTOGRAM) {

@@ -1,7 +1,9 @@
 //! What works on labels alone: `label_replace`, `label_join`, sorting, `absent`, and uniting equal series.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use foldhash::fast::RandomState;
 
 use super::columns::{ABSENT, Columns, FLOAT};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
@@ -22,23 +24,24 @@ pub(super) fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
 }
 
-fn first_with_labels(columns: &Columns) -> Option<HashMap<&Labels, usize>> {
-    let mut first = HashMap::with_capacity(columns.rows());
-    let mut unique = true;
-    for (row, s) in columns.series.iter().enumerate() {
-        unique &= first.insert(&s.labels, row).is_none();
+/// Whether two rows have the same labels.
+fn has_duplicates(columns: &Columns) -> bool {
+    if columns.rows() < 2 {
+        return false;
     }
-    (!unique).then_some(first)
+    let mut seen: HashSet<&str, RandomState> =
+        HashSet::with_capacity_and_hasher(columns.rows(), RandomState::default());
+    !columns.series.iter().all(|s| seen.insert(s.labels.as_packed()))
 }
 
 /// Fails if two rows have the same labels.
 pub(super) fn refuse_duplicates(columns: &Columns) -> Result<()> {
-    if first_with_labels(columns).is_some() { fail(DUPLICATES) } else { Ok(()) }
+    if has_duplicates(columns) { fail(DUPLICATES) } else { Ok(()) }
 }
 
 /// Makes one row of those that have the same labels; fails if two have a point at the same step.
 pub(super) fn unite(columns: Columns) -> Result<Columns> {
-    if columns.rows() < 2 || first_with_labels(&columns).is_none() {
+    if !has_duplicates(&columns) {
         return Ok(columns);
     }
     let mut out = Columns::new(columns.steps);
@@ -62,13 +65,20 @@ pub(super) fn unite(columns: Columns) -> Result<Columns> {
     Ok(out)
 }
 
-/// Refuses a value of so many bytes if that is too long, and notes that `held` bytes more are held.
-fn check_value(ctx: &Context<'_>, function: &str, bytes: usize, held: usize) -> Result<()> {
+/// Refuses a value of so many bytes if that is too long.
+fn check_length(function: &str, bytes: usize) -> Result<()> {
     if bytes > VALUE_BYTES_MAX {
         return fail(format!("{function}() would make a label value of more than {VALUE_BYTES_MAX} bytes"));
     }
-    ctx.check()?;
-    ctx.hold((held / BYTES_PER_SAMPLE) as u64)
+    Ok(())
+}
+
+/// Notes that `bytes` of values more are held, and looks from time to time whether to stop.
+fn hold_value(ctx: &Context<'_>, row: usize, bytes: usize) -> Result<()> {
+    if row.is_multiple_of(64) {
+        ctx.check()?;
+    }
+    ctx.hold((bytes / BYTES_PER_SAMPLE) as u64)
 }
 
 /// `label_replace(v, dst, replacement, src, regex)`.
@@ -81,12 +91,14 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
     checked_label_name(dst, "label_replace", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
     let references = replacement.matches('$').count();
-    for s in &mut columns.series {
+    for (row, s) in columns.series.iter_mut().enumerate() {
         let source = s.labels.get(src).unwrap_or("");
         // No group is longer than what it is a part of: this is refused before it is made.
-        check_value(ctx, "label_replace", references.saturating_mul(source.len()), 0)?;
-        let Some(value) = regex.expand(source, replacement) else { continue };
-        check_value(ctx, "label_replace", value.len(), value.len())?;
+        check_length("label_replace", references.saturating_mul(source.len()))?;
+        let value = regex.expand(source, replacement);
+        hold_value(ctx, row, value.as_ref().map_or(0, String::len))?;
+        let Some(value) = value else { continue };
+        check_length("label_replace", value.len())?;
         s.labels = s.labels.with(dst, &value);
         if dst == METRIC_NAME {
             s.drop_name = false;
@@ -105,11 +117,12 @@ pub(super) fn join(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     }
     checked_label_name(dst, "label_join", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
-    for s in &mut columns.series {
+    for (row, s) in columns.series.iter_mut().enumerate() {
         let values: Vec<&str> = sources.iter().map(|n| s.labels.get(n).unwrap_or("")).collect();
         let separators = separator.len().saturating_mul(values.len().saturating_sub(1));
         let bytes = values.iter().map(|v| v.len()).sum::<usize>().saturating_add(separators);
-        check_value(ctx, "label_join", bytes, bytes)?;
+        check_length("label_join", bytes)?;
+        hold_value(ctx, row, bytes)?;
         s.labels = s.labels.with(dst, &values.join(separator));
         if dst == METRIC_NAME {
             s.drop_name = false;

@@ -8,12 +8,14 @@
 
 use std::collections::HashMap;
 
-use super::aggregate::Grouping;
+use foldhash::fast::RandomState;
+
 use super::binary::{Element, Result2, apply, changes_meaning, is_comparison};
-use super::columns::{ABSENT, Columns, FLOAT, Point, without_metadata};
+use super::columns::{ABSENT, Columns, FLOAT, Lazy, Part, Point, describes_metric};
 use super::context::{Context, Grid, Result, fail};
+use super::grouping::Grouping;
 use super::labels;
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME};
+use crate::model::Labels;
 use crate::promql::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, Pos};
 
 /// The rows of both sides that have one signature.
@@ -23,13 +25,13 @@ struct Signature {
     one: Vec<usize>,
 }
 
-fn signatures(matching: &Matching, many: &Columns, one: &Columns) -> Vec<Signature> {
+fn signatures(matching: &Matching, many: &Lazy, one: &Lazy) -> Vec<Signature> {
     let names = matching.labels.iter().map(String::as_str);
     let mut grouping = Grouping::new(names, !matching.on);
     let mut out: Vec<Signature> = Vec::new();
-    for (columns, is_many) in [(many, true), (one, false)] {
-        for (row, s) in columns.series.iter().enumerate() {
-            let (signature, new) = grouping.find(&s.labels);
+    for (lazy, is_many) in [(many, true), (one, false)] {
+        for (row, s) in lazy.columns.series.iter().enumerate() {
+            let (signature, new) = grouping.find(&lazy.table, &s.labels);
             if new {
                 out.push(Signature::default());
             }
@@ -41,7 +43,7 @@ fn signatures(matching: &Matching, many: &Columns, one: &Columns) -> Vec<Signatu
 }
 
 /// Whether any of the rows has a point at each step.
-fn presence(columns: &Columns, rows: impl IntoIterator<Item = usize>) -> Vec<bool> {
+fn presence(columns: &Part, rows: impl IntoIterator<Item = usize>) -> Vec<bool> {
     let mut present = vec![false; columns.steps];
     for row in rows {
         for (p, kind) in present.iter_mut().zip(columns.row_kinds(row)) {
@@ -53,11 +55,11 @@ fn presence(columns: &Columns, rows: impl IntoIterator<Item = usize>) -> Vec<boo
 
 impl Context<'_> {
     pub fn vector_vector(&self, expr: &Expr, b: &Binary, grid: Grid) -> Result<Columns> {
-        let lhs = self.vector(&b.lhs, grid)?;
-        let rhs = self.vector(&b.rhs, grid)?;
+        let lhs = self.lazy_vector(&b.lhs, grid)?;
+        let rhs = self.lazy_vector(&b.rhs, grid)?;
         let default = Matching::default();
         let matching = b.matching.as_ref().unwrap_or(&default);
-        let held = lhs.samples() + rhs.samples();
+        let held = lhs.columns.samples() + rhs.columns.samples();
         let out = match b.op {
             BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
                 self.set_operation(b.op, matching, lhs, rhs)?
@@ -71,10 +73,12 @@ impl Context<'_> {
                     matching,
                     pos: &expr.pos,
                     swapped,
-                    many: &many,
-                    one: &one,
+                    many: &many.columns,
+                    one: &one.columns,
+                    many_rows: &many,
+                    one_rows: &one,
                     out: Columns::new(grid.len),
-                    rows: HashMap::new(),
+                    rows: HashMap::default(),
                     contributors: Vec::new(),
                 };
                 join.run()?;
@@ -88,15 +92,9 @@ impl Context<'_> {
         Ok(out)
     }
 
-    fn set_operation(
-        &self,
-        op: BinaryOp,
-        matching: &Matching,
-        mut lhs: Columns,
-        rhs: Columns,
-    ) -> Result<Columns> {
+    fn set_operation(&self, op: BinaryOp, matching: &Matching, lhs: Lazy, rhs: Lazy) -> Result<Columns> {
         let signatures = signatures(matching, &lhs, &rhs);
-        let mask = |columns: &mut Columns, rows: &[usize], present: &[bool], keep: bool| {
+        let mask = |columns: &mut Part, rows: &[usize], present: &[bool], keep: bool| {
             for &row in rows {
                 for (slot, present) in columns.span(row).zip(present) {
                     if *present != keep {
@@ -112,14 +110,16 @@ impl Context<'_> {
                     self.check()?;
                 }
                 if !s.many.is_empty() && !s.one.is_empty() {
-                    let present = presence(&lhs, s.many.iter().copied());
-                    mask(&mut rest, &s.one, &present, false);
+                    let present = presence(&lhs.columns, s.many.iter().copied());
+                    mask(&mut rest.columns, &s.one, &present, false);
                 }
             }
-            rest.drop_empty_rows();
-            lhs.append(rest);
-            return labels::unite(lhs);
+            rest.columns.drop_empty_rows();
+            let mut all = lhs.made();
+            all.append(rest.made());
+            return labels::unite(all);
         }
+        let mut lhs = lhs;
         for (i, s) in signatures.iter().enumerate() {
             if i % 1024 == 0 {
                 self.check()?;
@@ -127,11 +127,11 @@ impl Context<'_> {
             if s.many.is_empty() {
                 continue;
             }
-            let present = presence(&rhs, s.one.iter().copied());
-            mask(&mut lhs, &s.many, &present, op == BinaryOp::And);
+            let present = presence(&rhs.columns, s.one.iter().copied());
+            mask(&mut lhs.columns, &s.many, &present, op == BinaryOp::And);
         }
-        lhs.drop_empty_rows();
-        Ok(lhs)
+        lhs.columns.drop_empty_rows();
+        Ok(lhs.made())
     }
 }
 
@@ -142,12 +142,19 @@ struct Join<'a, 'c> {
     matching: &'a Matching,
     pos: &'a Pos,
     swapped: bool,
-    many: &'a Columns,
-    one: &'a Columns,
+    many: &'a Part,
+    one: &'a Part,
+    /// The same with the table of their labels.
+    many_rows: &'a Lazy,
+    one_rows: &'a Lazy,
     out: Columns,
-    rows: HashMap<Labels, usize>,
+    rows: HashMap<Labels, usize, RandomState>,
     /// For each row of `out`: what it was made of so far, as (signature, many, one).
     contributors: Vec<Vec<(usize, usize, usize)>>,
+}
+
+fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
+    labels.iter().collect()
 }
 
 /// A side of a pair: a row, or the value that stands for a missing one.
@@ -158,7 +165,7 @@ enum Side {
 }
 
 impl Side {
-    fn element<'a>(self, columns: &'a Columns, step: usize) -> Option<Element<'a>> {
+    fn element<'a>(self, columns: &'a Part, step: usize) -> Option<Element<'a>> {
         match self {
             Side::Row(row) => Element::of(columns, row * columns.steps + step),
             Side::Fill(v) => Some(Element::Float(v)),
@@ -173,7 +180,7 @@ impl Join<'_, '_> {
         if fill_one.is_none() && fill_many.is_none() && (self.many.is_empty() || self.one.is_empty()) {
             return Ok(());
         }
-        for (n, s) in signatures(self.matching, self.many, self.one).into_iter().enumerate() {
+        for (n, s) in signatures(self.matching, self.many_rows, self.one_rows).into_iter().enumerate() {
             if n % 256 == 0 {
                 self.ctx.check()?;
             }
@@ -212,16 +219,16 @@ impl Join<'_, '_> {
         for step in (0..steps).filter(|step| many_present[*step]) {
             let mut present = s.one.iter().filter(|row| self.one.kinds[**row * steps + step] != ABSENT);
             if let (Some(first), Some(second)) = (present.next(), present.next()) {
-                let mut both = [first, second].map(|row| &self.one.series[*row].labels);
+                let mut both = [first, second].map(|row| self.one_rows.labels(*row));
                 both.sort();
                 let [first, second] = both;
                 return fail(format!(
                     "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}]\
                      ;many-to-many matching not allowed: matching labels must be unique on one side",
-                    labels::plain(&self.match_labels(second)),
+                    labels::plain(&self.match_labels(&second)),
                     if self.swapped { "left" } else { "right" },
-                    labels::plain(first),
-                    labels::plain(second),
+                    labels::plain(&first),
+                    labels::plain(&second),
                 ));
             }
         }
@@ -252,26 +259,29 @@ impl Join<'_, '_> {
         }
     }
 
-    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let mut b = LabelsBuilder::from(many);
-        if changes_meaning(self.binary.op) {
-            for name in [METRIC_NAME, "__type__", "__unit__"] {
-                b.remove(name);
-            }
-        }
+    /// The labels of the result of a match: those of the "many" side that the operator and the matching leave, and
+    /// those of the "one" side that `group_left` or `group_right` names. `many` and `one` ascend by name.
+    fn result_labels(&self, many: &[(&str, &str)], one: &[(&str, &str)]) -> Labels {
         let names = &self.matching.labels;
-        if self.matching.cardinality == Cardinality::OneToOne {
-            if self.matching.on {
-                b.retain(|n, _| names.iter().any(|k| k == n));
-            } else {
-                b.retain(|n, _| !names.iter().any(|k| k == n));
-            }
+        let bare = changes_meaning(self.binary.op);
+        let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
+        let kept = |n: &str| {
+            !(bare && describes_metric(n))
+                && !(one_to_one && self.matching.on != names.iter().any(|k| k == n))
+        };
+        // What a comparison makes true or false has no name, included or not.
+        let nameless = self.binary.return_bool && !self.ctx.delayed();
+        let left = |n: &str| !(nameless && describes_metric(n));
+        let include = &self.matching.include;
+        let own = many.iter().copied().filter(|(n, _)| kept(n) && left(n));
+        if include.is_empty() {
+            return Labels::from_sorted(own);
         }
-        for name in &self.matching.include {
-            b.set(name, one.get(name).unwrap_or(""));
+        let mut pairs: Vec<(&str, &str)> = own.filter(|(n, _)| !include.iter().any(|i| i == n)).collect();
+        for name in include.iter().filter(|n| left(n)) {
+            pairs.extend(one.iter().filter(|(n, _)| n == name));
         }
-        let labels = b.build();
-        if self.binary.return_bool && !self.ctx.delayed() { without_metadata(&labels) } else { labels }
+        Labels::from_pairs(pairs)
     }
 
     /// Applies the operator to two sides at the steps at which both have a point, and `taken` is not set.
@@ -279,15 +289,20 @@ impl Join<'_, '_> {
         let steps = self.out.steps;
         let labels = match (many, one) {
             (Side::Row(m), Side::Row(o)) => {
-                self.result_labels(&self.many.series[m].labels, &self.one.series[o].labels)
+                let (mut many, mut one) = (Vec::new(), Vec::new());
+                self.many.series[m].labels.pairs_into(&self.many_rows.table, &mut many);
+                if !self.matching.include.is_empty() {
+                    self.one.series[o].labels.pairs_into(&self.one_rows.table, &mut one);
+                }
+                self.result_labels(&many, &one)
             }
             (Side::Row(m), Side::Fill(_)) => {
-                let labels = &self.many.series[m].labels;
-                self.result_labels(labels, &self.match_labels(labels))
+                let labels = self.many_rows.labels(m);
+                self.result_labels(&pairs(&labels), &pairs(&self.match_labels(&labels)))
             }
             (Side::Fill(_), Side::Row(o)) => {
-                let labels = &self.one.series[o].labels;
-                self.result_labels(&self.match_labels(labels), labels)
+                let labels = self.one_rows.labels(o);
+                self.result_labels(&pairs(&self.match_labels(&labels)), &pairs(&labels))
             }
             (Side::Fill(_), Side::Fill(_)) => return Ok(()),
         };
@@ -368,7 +383,7 @@ impl Join<'_, '_> {
             return Ok(());
         }
         let steps = self.out.steps;
-        let has = |columns: &Columns, row: usize, step: usize| {
+        let has = |columns: &Part, row: usize, step: usize| {
             row == usize::MAX || columns.kinds[row * steps + step] != ABSENT
         };
         let both =

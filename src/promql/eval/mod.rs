@@ -8,7 +8,7 @@
 //!
 //! Reading order: `context` (limits, grid), `columns` (the table), `rows`, `selector`, `window` (range selectors and
 //! subqueries), `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements),
-//! `histogram` (quantiles and fractions), `aggregate` and `aggregate_k`, `binary` and `matching`, `labels`, `info`.
+//! `histogram` (quantiles and fractions), `grouping`, `aggregate` and `aggregate_k`, `binary` and `matching`, `labels`, `info`.
 //!
 //! **Invariant:** nothing here depends on the order in which storage hands out series, nor on the number of threads,
 //! beyond rounding in sums.
@@ -18,7 +18,9 @@ mod aggregate_k;
 mod binary;
 mod columns;
 mod context;
+mod cost;
 mod extended;
+mod grouping;
 mod histogram;
 mod info;
 mod labels;
@@ -42,6 +44,7 @@ fn threads() -> usize {
 
 #[cfg(test)]
 mod tests;
+mod trend;
 mod window;
 mod xxhash;
 
@@ -65,6 +68,16 @@ enum Out {
     Scalar(Vec<f64>),
     Vector(Columns),
     String(String),
+}
+
+/// Whether a query is so little work that it may be done where it is asked.
+pub(super) fn is_small(
+    options: &EngineOptions,
+    expr: &Expr,
+    request: &QueryRequest,
+    reader: &Reader,
+) -> bool {
+    cost::is_small(expr, request, request.lookback_ms.unwrap_or(options.lookback_ms), reader)
 }
 
 /// Evaluates a query.
@@ -187,6 +200,8 @@ impl Context<'_> {
         for row in 0..columns.rows() {
             let mut series =
                 MatrixSeries { labels: columns.series[row].labels.clone(), ..MatrixSeries::default() };
+            let kinds = columns.row_kinds(row);
+            series.floats.reserve_exact(kinds.iter().filter(|k| **k == FLOAT).count());
             for (i, slot) in columns.span(row).enumerate() {
                 match columns.kinds[slot] {
                     FLOAT => series.floats.push((grid.time(i), columns.values[slot])),

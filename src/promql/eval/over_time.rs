@@ -1,9 +1,10 @@
 //! Functions of range vectors: `*_over_time`, trends, changes; dispatch of the rates.
 
-use super::columns::{Columns, Point};
+use super::columns::{Part, Point};
 use super::context::{Result, fail};
 use super::quantile::quantile;
 use super::rate;
+use super::trend::{Sums, linear_regression};
 use super::window::{RangeJob, Window};
 use super::{extended, labels};
 use crate::model::{CounterResetHint, FloatHistogram, SchemaMismatch, kahan_add};
@@ -93,13 +94,7 @@ impl RangeFunction {
     }
 
     /// Fills a row from the samples of its series, and answers how many samples its windows had.
-    pub fn fill(
-        self,
-        job: &RangeJob<'_, '_>,
-        samples: &Samples,
-        out: &mut Columns,
-        row: usize,
-    ) -> Result<u64> {
+    pub fn fill(self, job: &RangeJob<'_, '_>, samples: &Samples, out: &mut Part, row: usize) -> Result<u64> {
         use RangeFunction as F;
         let scalar = |i: usize, step: usize| job.scalars.get(i).map_or(f64::NAN, |v| v[step]);
         let seconds = |ms: i64| ms as f64 / 1000.0;
@@ -184,14 +179,19 @@ impl RangeFunction {
                     })
                 })
             }
-            F::Deriv => job
-                .each(samples, out, row, |_, w| trend(job, w, |w| linear_regression(w.ts, w.vs, w.ts[0]).0)),
-            F::PredictLinear => job.each(samples, out, row, |step, w| {
-                trend(job, w, |w| {
-                    let (slope, intercept) = linear_regression(w.ts, w.vs, w.time);
-                    slope * scalar(0, step) + intercept
+            F::Deriv => {
+                let lines = Lines::new(job, samples);
+                job.each(samples, out, row, |_, w| trend(job, w, |w| lines.line(samples, w, w.ts[0]).0))
+            }
+            F::PredictLinear => {
+                let lines = Lines::new(job, samples);
+                job.each(samples, out, row, |step, w| {
+                    trend(job, w, |w| {
+                        let (slope, intercept) = lines.line(samples, w, w.time);
+                        slope * scalar(0, step) + intercept
+                    })
                 })
-            }),
+            }
             F::DoubleExponentialSmoothing => {
                 let mut refused: Option<QueryError> = None;
                 let read = job.each(samples, out, row, |step, w| {
@@ -305,28 +305,30 @@ pub(super) fn variance(vs: &[f64]) -> f64 {
     (aux + c_aux) / count
 }
 
-/// Slope per second and value at `origin` of the line of least squares.
-fn linear_regression(ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
-    let (mut sx, mut cx, mut sy, mut cy) = (0.0, 0.0, 0.0, 0.0);
-    let (mut sxy, mut cxy, mut sxx, mut cxx) = (0.0, 0.0, 0.0, 0.0);
-    let first = vs[0];
-    let mut constant = true;
-    for (i, (&t, &y)) in ts.iter().zip(vs).enumerate() {
-        // The first value is not compared with itself: a NaN there is no constant either.
-        constant &= i == 0 || y == first;
-        let x = t.saturating_sub(origin) as f64 / 1e3;
-        (sx, cx) = kahan_add(x, sx, cx);
-        (sy, cy) = kahan_add(y, sy, cy);
-        (sxy, cxy) = kahan_add(x * y, sxy, cxy);
-        (sxx, cxx) = kahan_add(x * x, sxx, cxx);
+/// Lines through the windows of one series.
+struct Lines {
+    /// Where windows overlap enough for sums over the series to be worth it.
+    sums: Option<Sums>,
+}
+
+impl Lines {
+    fn new(job: &RangeJob<'_, '_>, samples: &Samples) -> Self {
+        // A sample is in about so many windows.
+        let overlap = job.spec.range / job.grid.step.max(1);
+        let worth = job.grid.len > 8 && overlap > 8 && samples.ts.len() > 64;
+        Lines { sums: if worth { Sums::new(&samples.ts, &samples.vs) } else { None } }
     }
-    if constant {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+
+    /// Slope and value at `origin`.
+    fn line(&self, samples: &Samples, w: &Window<'_>, origin: i64) -> (f64, f64) {
+        match &self.sums {
+            Some(sums) => {
+                let from = samples.ts.partition_point(|t| *t < w.ts[0]);
+                sums.line(from, from + w.ts.len(), w.vs[0], origin)
+            }
+            None => linear_regression(w.ts, w.vs, origin),
+        }
     }
-    let n = vs.len() as f64;
-    let (sx, sy, sxy, sxx) = (sx + cx, sy + cy, sxy + cxy, sxx + cxx);
-    let slope = (sxy - sx * sy / n) / (sxx - sx * sx / n);
-    (slope, sy / n - slope * sx / n)
 }
 
 /// Holt's linear method.

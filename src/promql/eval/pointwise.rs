@@ -176,7 +176,7 @@ fn days_since_epoch(year: i128, month: i128, day: i128) -> i128 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468
 }
 
-fn apply(change: &Change, columns: &mut Columns, grid: Grid) {
+fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
     let steps = columns.steps.max(1);
     let mut floats = |f: &mut dyn FnMut(usize, f64) -> Option<f64>| {
         let (kinds, values) = (&mut columns.kinds, &mut columns.values);
@@ -246,7 +246,7 @@ fn go_min(a: f64, b: f64) -> f64 {
 }
 
 /// Changes the sign of every value.
-pub(super) fn negate(columns: &mut Columns) {
+pub(super) fn negate<L>(columns: &mut Columns<L>) {
     columns.values.iter_mut().for_each(|v| *v = -*v);
     for h in columns.hists.iter_mut().flatten() {
         std::sync::Arc::make_mut(h).scale(-1.0);
@@ -269,7 +269,7 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
             return Ok(None);
         }
         let times = at.map_or(grid, |t| Grid { start: t, ..grid }).shifted(-offset);
-        let inner = ctx.plain_rows(v, times, take);
+        let inner = ctx.plain_rows(v, times, take)?;
         return Ok(Some(ctx.map_rows(inner, Duplicates::Unite, grid, |columns| {
             times_to_seconds(columns);
             Ok(())
@@ -294,7 +294,7 @@ fn is_pointwise(name: &str) -> bool {
 }
 
 /// Sample times in milliseconds, as [`Take::Time`] leaves them, to seconds.
-fn times_to_seconds(columns: &mut Columns) {
+fn times_to_seconds<L>(columns: &mut Columns<L>) {
     for (kind, value) in columns.kinds.iter_mut().zip(&mut columns.values) {
         if *kind != ABSENT {
             *kind = FLOAT;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::columns::{Columns, FLOAT, Point};
+use super::columns::{FLOAT, Part, Point};
 use super::extended;
 use super::resets;
 use super::window::{RangeJob, Window};
@@ -18,7 +18,7 @@ use crate::storage::Samples;
 pub(super) fn extrapolated(
     job: &RangeJob<'_, '_>,
     samples: &Samples,
-    out: &mut Columns,
+    out: &mut Part,
     row: usize,
     counter: bool,
     per_second: bool,
@@ -63,7 +63,7 @@ pub(super) fn extrapolated(
 fn floats(
     job: &RangeJob<'_, '_>,
     samples: &Samples,
-    out: &mut Columns,
+    out: &mut Part,
     row: usize,
     counter: bool,
     per_second: bool,
@@ -248,6 +248,9 @@ fn histogram_growth(
 
 /// `irate` and `idelta`: from the last two samples.
 pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> Point {
+    if w.hist_ts.is_empty() && w.starts.is_empty() {
+        return last_two(w, counter).map_or(Point::None, Point::Float);
+    }
     let notes = &job.ctx.notes;
     // The last two of each kind, newest first; of those the two newest.
     let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
@@ -303,6 +306,16 @@ pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> 
             Point::None
         }
     }
+}
+
+/// The growth between the last two floats, per second for a counter.
+#[inline]
+fn last_two(w: &Window<'_>, counter: bool) -> Option<f64> {
+    let before = w.vs.len().checked_sub(2)?;
+    let (v0, v1) = (w.vs[before], w.vs[before + 1]);
+    let seconds = (w.ts[before + 1] - w.ts[before]) as f64 / 1000.0;
+    let growth = if counter && v1 < v0 { v1 } else { v1 - v0 };
+    Some(if counter { growth / seconds } else { growth })
 }
 
 /// `rate` and `increase` of something whose name is not that of a counter get an info.

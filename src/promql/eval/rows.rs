@@ -1,21 +1,25 @@
 //! Nodes that treat each series for itself, as recipes for rows.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::columns::Columns;
+use super::columns::{Columns, Lazy, Part};
 use super::context::{Context, Grid, Result, unwrap_parens};
 use super::{binary, labels, pointwise};
 use crate::promql::ast::{Expr, ExprKind};
+use crate::storage::LabelTable;
 
 /// Fills the rows of a range of the selected series into a table. May leave out rows that have no point.
-pub(super) type Fill<'a> = Box<dyn Fn(Range<usize>, &mut Columns) -> Result<()> + Send + Sync + 'a>;
+pub(super) type Fill<'a> = Box<dyn Fn(Range<usize>, &mut Part) -> Result<()> + Send + Sync + 'a>;
 
 /// A recipe for a table, row by row.
 pub(super) struct Rows<'a> {
     /// How many series there are at most.
     pub count: usize,
     pub fill: Fill<'a>,
+    /// Where the labels of the rows stand.
+    pub table: Arc<LabelTable>,
     /// About how many samples are read for one row.
     pub cost: usize,
     /// What to do with rows that have the same labels.
@@ -49,9 +53,9 @@ impl<'c> Context<'c> {
         };
         let inner = rows.fill;
         let fill: Fill<'e> = Box::new(move |range, out| {
-            let (rows, held) = (out.rows(), out.samples());
+            let rows = out.rows();
             profile.busy(expr, self.clock, || inner(range, out))?;
-            profile.gave(expr, out.rows() - rows, (out.samples() - held).samples);
+            profile.gave(expr, out.rows() - rows, out.samples_from(rows).samples);
             Ok(())
         });
         Ok(Some(Rows { fill, ..rows }))
@@ -83,42 +87,31 @@ impl<'c> Context<'c> {
         inner: Rows<'e>,
         duplicates: Duplicates,
         grid: Grid,
-        change: impl Fn(&mut Columns) -> Result<()> + Send + Sync + 'e,
+        change: impl Fn(&mut Part) -> Result<()> + Send + Sync + 'e,
     ) -> Rows<'e> {
-        let Rows { count, fill, cost, duplicates: before } = inner;
+        let Rows { count, fill, table, cost, duplicates: before } = inner;
         let duplicates = if self.delayed() { Duplicates::Impossible } else { duplicates.max(before) };
         let fill: Fill<'e> = Box::new(move |range, out| {
             let mut part = Columns::new(grid.len);
             fill(range, &mut part)?;
             change(&mut part)?;
-            self.drop_names(&mut part);
+            for s in &mut part.series {
+                s.drop_name = true;
+                if !self.delayed() {
+                    s.labels = s.labels.without_metadata();
+                }
+            }
             out.append(part);
             Ok(())
         });
-        Rows { count, fill, cost, duplicates }
+        Rows { count, fill, table, cost, duplicates }
     }
 
-    /// Makes all the rows.
+    /// Makes all the rows, with their labels.
     pub fn materialise(&self, rows: Rows<'_>, grid: Grid) -> Result<Columns> {
-        // Of all threads together: each has a part of the table.
-        let made = AtomicUsize::new(0);
-        let parts = self.fold_rows(
-            &rows,
-            grid,
-            || Columns::new(grid.len),
-            |all, part| {
-                self.hold(part.samples())?;
-                let rows = made.fetch_add(part.rows(), Ordering::Relaxed) + part.rows();
-                self.check_slots(rows, part.steps)?;
-                all.append(part);
-                Ok(())
-            },
-        )?;
-        let mut all = Columns::new(grid.len);
-        for part in parts {
-            all.append(part);
-        }
-        match rows.duplicates {
+        let duplicates = rows.duplicates;
+        let all = self.materialise_lazy(rows, grid)?.made();
+        match duplicates {
             Duplicates::Impossible => Ok(all),
             Duplicates::Unite => labels::unite(all),
             Duplicates::Refuse => {
@@ -128,6 +121,45 @@ impl<'c> Context<'c> {
         }
     }
 
+    /// A node that the type checker knows to be an instant vector, for an operator that needs few of the labels.
+    pub fn lazy_vector(&self, expr: &Expr, grid: Grid) -> Result<Lazy> {
+        self.check()?;
+        if (grid.len == 1 || !super::is_step_invariant(expr))
+            && let Some(rows) = self.rows(expr, grid)?
+        {
+            return if rows.duplicates == Duplicates::Impossible {
+                self.materialise_lazy(rows, grid)
+            } else {
+                Ok(self.materialise(rows, grid)?.into())
+            };
+        }
+        Ok(self.vector(expr, grid)?.into())
+    }
+
+    /// Makes all the rows, without looking for duplicates.
+    fn materialise_lazy(&self, rows: Rows<'_>, grid: Grid) -> Result<Lazy> {
+        // Of all threads together: each has a part of the table.
+        let made = AtomicUsize::new(0);
+        let parts = self.each_batch(
+            &rows,
+            grid,
+            |share| Columns::with_capacity(grid.len, share),
+            |all: &mut Part, batch| {
+                let before = all.rows();
+                (rows.fill)(batch, all)?;
+                let new = all.rows() - before;
+                self.hold(all.samples_from(before))?;
+                self.check_slots(made.fetch_add(new, Ordering::Relaxed) + new, grid.len)
+            },
+        )?;
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_else(|| Columns::new(grid.len));
+        for part in parts {
+            all.append(part);
+        }
+        Ok(Lazy { columns: all, table: rows.table })
+    }
+
     /// Makes the rows batch by batch and folds each batch into a state; one state per thread, in the order of the
     /// rows.
     pub fn fold_rows<S: Send>(
@@ -135,19 +167,40 @@ impl<'c> Context<'c> {
         rows: &Rows<'_>,
         grid: Grid,
         state: impl Fn() -> S + Sync,
-        fold: impl Fn(&mut S, Columns) -> Result<()> + Sync,
+        fold: impl Fn(&mut S, &Part) -> Result<()> + Sync,
+    ) -> Result<Vec<S>> {
+        let states = self.each_batch(
+            rows,
+            grid,
+            |_| (state(), Columns::new(grid.len)),
+            |(state, part), batch| {
+                // The table's memory serves all batches.
+                part.clear_rows();
+                (rows.fill)(batch, part)?;
+                fold(state, part)
+            },
+        )?;
+        Ok(states.into_iter().map(|(state, _)| state).collect())
+    }
+
+    /// Calls `work` with the numbers of each batch of rows and a state; one state per thread, in the order of the
+    /// rows. `state` is told how many rows it is for.
+    fn each_batch<S: Send>(
+        &self,
+        rows: &Rows<'_>,
+        grid: Grid,
+        state: impl Fn(usize) -> S + Sync,
+        work: impl Fn(&mut S, Range<usize>) -> Result<()> + Sync,
     ) -> Result<Vec<S>> {
         let per_row = grid.len.max(rows.cost).max(1);
         let batch = (SLOTS_PER_BATCH / per_row).clamp(1, 1024);
         let run = |range: Range<usize>| -> Result<S> {
-            let mut state = state();
+            let mut state = state(range.len());
             let mut next = range.start;
             while next < range.end {
                 self.check()?;
                 let until = (next + batch).min(range.end);
-                let mut part = Columns::new(grid.len);
-                (rows.fill)(next..until, &mut part)?;
-                fold(&mut state, part)?;
+                work(&mut state, next..until)?;
                 next = until;
             }
             Ok(state)

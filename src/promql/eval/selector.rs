@@ -1,14 +1,15 @@
 //! Instant vector selectors: the newest sample of each series at each step, as far as the lookback reaches.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::columns::{Columns, FLOAT, Point};
+use super::columns::{Columns, FLOAT, Part, Point, RowLabels};
 use super::context::{Context, Grid, Result};
 use super::rows::{Duplicates, Rows};
 use super::{extended, window};
 use crate::model::{METRIC_NAME, MatchOp, Matcher, is_stale_marker};
 use crate::promql::ast::{At, Pos, RangeMode, TimeShift, VectorSelector};
-use crate::storage::{Samples, SeriesSnapshot};
+use crate::storage::{Need, Samples, Selection};
 
 /// What a selector puts into a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +32,16 @@ impl Context<'_> {
         Ok((self.offset(shift.offset.as_ref())?, at))
     }
 
-    /// The series that the matchers select within `(from, to]`.
-    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64) -> Vec<SeriesSnapshot> {
-        let series = self.reader.select(matchers, after.saturating_add(1), to);
+    /// The series that the matchers select within `(after, to]`.
+    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64, need: Need) -> Result<Selection> {
+        let stop = || self.check().is_err();
+        let series = self.reader.selection(matchers, (after.saturating_add(1), to), need, &stop);
+        self.check()?;
         self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
         if let Some(profile) = &self.profile {
             profile.selected(matchers, series.len());
         }
-        series
+        Ok(series)
     }
 
     pub fn vector_selector(&self, v: &VectorSelector, pos: &Pos, grid: Grid) -> Result<Columns> {
@@ -47,7 +50,7 @@ impl Context<'_> {
         let columns = match v.mode {
             RangeMode::Smoothed => extended::smoothed_selector(self, v, pos, once.shifted(-offset))?,
             _ => {
-                let rows = self.plain_rows(v, once.shifted(-offset), Take::Value);
+                let rows = self.plain_rows(v, once.shifted(-offset), Take::Value)?;
                 self.materialise(rows, once)?
             }
         };
@@ -62,18 +65,20 @@ impl Context<'_> {
             return Ok(None);
         }
         let grid = at.map_or(grid, |t| Grid { start: t, ..grid });
-        Ok(Some(self.plain_rows(v, grid.shifted(-offset), Take::Value)))
+        Ok(Some(self.plain_rows(v, grid.shifted(-offset), Take::Value)?))
     }
 
     /// Rows of what is newest at each of `times`.
-    pub fn plain_rows<'e>(&'e self, v: &VectorSelector, times: Grid, take: Take) -> Rows<'e> {
-        let series = self.select(&v.matchers, times.start.saturating_sub(self.lookback), times.end());
-        self.latest_rows(series, times, take, self.stats_only(v))
+    pub fn plain_rows<'e>(&'e self, v: &VectorSelector, times: Grid, take: Take) -> Result<Rows<'e>> {
+        let need = if times.len == 1 { Need::Newest } else { Need::Window };
+        let series =
+            self.select(&v.matchers, times.start.saturating_sub(self.lookback), times.end(), need)?;
+        Ok(self.latest_rows(series, times, take, self.stats_only(v)))
     }
 
     pub fn latest_rows<'e>(
         &'e self,
-        series: Vec<SeriesSnapshot>,
+        series: Selection,
         times: Grid,
         take: Take,
         stats_only: bool,
@@ -81,18 +86,20 @@ impl Context<'_> {
         let lookback = self.lookback;
         let from = times.start.saturating_sub(lookback).saturating_add(1);
         let count = series.len();
-        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
+        let table = Arc::clone(series.table());
+        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
             let mut samples = Samples::default();
-            for s in &series[range] {
+            let mut read = 0;
+            for s in range {
                 samples.clear();
-                s.read(from, times.end(), &mut samples);
+                series.read(s, from, times.end(), &mut samples);
                 if samples.is_empty() {
                     continue;
                 }
                 if stats_only {
                     window::strip(&mut samples);
                 }
-                let row = out.push_row(s.labels().clone(), false);
+                let row = out.push_row(RowLabels::Stored { series: s as u32, bare: false }, false);
                 let found = latest(&samples, times, lookback, take, out, row);
                 if self.samples.by_step() {
                     for (step, slot) in out.span(row).enumerate() {
@@ -107,11 +114,12 @@ impl Context<'_> {
                 if found == 0 {
                     out.pop_row();
                 }
-                self.samples.read(found);
+                read += found;
             }
+            self.samples.read(read);
             Ok(())
         });
-        Rows { count, fill, cost: times.len, duplicates: Duplicates::Impossible }
+        Rows { count, fill, table, cost: times.len, duplicates: Duplicates::Impossible }
     }
 }
 
@@ -126,7 +134,7 @@ fn start(starts: &[i64], i: usize) -> f64 {
 }
 
 /// Fills a row with the newest sample at each time, and answers how many slots that made.
-fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut Columns, row: usize) -> u64 {
+fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut Part, row: usize) -> u64 {
     let span = out.span(row);
     let mut found = 0;
     if samples.hist_ts.is_empty() {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Point};
+use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLabels};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::RangeFunction;
 use super::rows::{Duplicates, Rows};
 use super::selector::has_one_name;
 use super::{Out, labels, rate};
-use crate::model::{CounterResetHint, FloatHistogram, Labels, is_stale_marker};
+use crate::model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME, is_stale_marker};
 use crate::promql::MatrixSeries;
 use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, Subquery, ValueType};
-use crate::storage::{Samples, SeriesSnapshot};
+use crate::storage::{LabelTable, Need, Samples, Selection};
 
 /// The samples of one series in one window, and the window's place: `(start, end]`.
 ///
@@ -112,28 +112,39 @@ impl WindowSpec {
 /// Where the samples of a range vector come from.
 pub(super) enum Source {
     Storage {
-        series: Vec<SeriesSnapshot>,
+        series: Selection,
         /// Only counts, sums and resets of histograms matter.
         stats_only: bool,
         /// Whether start times are asked for.
         starts: bool,
     },
     /// A subquery's result over its own grid.
-    Table(Columns, Grid),
+    Table(Lazy, Grid),
 }
 
 impl Source {
     pub fn len(&self) -> usize {
         match self {
             Source::Storage { series, .. } => series.len(),
-            Source::Table(columns, _) => columns.rows(),
+            Source::Table(rows, _) => rows.columns.rows(),
         }
     }
 
-    pub fn labels(&self, i: usize) -> (&Labels, bool) {
+    /// Where the labels of the series stand.
+    pub fn table(&self) -> &Arc<LabelTable> {
         match self {
-            Source::Storage { series, .. } => (series[i].labels(), false),
-            Source::Table(columns, _) => (&columns.series[i].labels, columns.series[i].drop_name),
+            Source::Storage { series, .. } => series.table(),
+            Source::Table(rows, _) => &rows.table,
+        }
+    }
+
+    pub fn labels(&self, i: usize) -> (RowLabels, bool) {
+        match self {
+            Source::Storage { .. } => (RowLabels::Stored { series: i as u32, bare: false }, false),
+            Source::Table(rows, _) => {
+                let s = &rows.columns.series[i];
+                (s.labels.clone(), s.drop_name)
+            }
         }
     }
 
@@ -142,7 +153,7 @@ impl Source {
         out.clear();
         match self {
             Source::Storage { series, stats_only, starts } => {
-                series[i].read(after.saturating_add(1), to, out);
+                series.read(i, after.saturating_add(1), to, out);
                 if !starts {
                     out.starts.clear();
                     out.hist_starts.clear();
@@ -152,7 +163,7 @@ impl Source {
                     strip(out);
                 }
             }
-            Source::Table(columns, grid) => {
+            Source::Table(Lazy { columns, .. }, grid) => {
                 for (step, slot) in columns.span(i).enumerate() {
                     match columns.kinds[slot] {
                         ABSENT => {}
@@ -276,7 +287,8 @@ impl Context<'_> {
         // Prometheus has lost the place of a subquery by then, and points at the start of the query.
         let pos = if matches!(first.kind, ExprKind::Subquery(_)) { &(0..0) } else { &first.pos };
         let count = source.len();
-        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Columns| {
+        let table = Arc::clone(source.table());
+        let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
             let mut samples = Samples::default();
             for i in range {
                 source.load(i, after, to, &mut samples);
@@ -287,8 +299,9 @@ impl Context<'_> {
                     profile.read(argument, &samples);
                 }
                 let (labels, dropped) = source.labels(i);
-                let job = RangeJob { ctx: self, pos, labels, spec, grid, scalars: &scalars };
-                let row = out.push_row(labels.clone(), dropped);
+                let job =
+                    RangeJob { ctx: self, pos, source: &source, series: i, spec, grid, scalars: &scalars };
+                let row = out.push_row(labels, dropped);
                 let read = function.fill(&job, &samples, out, row);
                 self.samples.read(read?);
                 self.count_steps(&spec, &samples, grid);
@@ -303,13 +316,13 @@ impl Context<'_> {
                     let series = &mut out.series[row];
                     series.drop_name = true;
                     if !self.delayed() {
-                        series.labels = super::without_metadata(&series.labels);
+                        series.labels = series.labels.without_metadata();
                     }
                 }
             }
             Ok(())
         });
-        Ok(Some(Rows { count, fill, cost: cost.min(1 << 24), duplicates }))
+        Ok(Some(Rows { count, fill, table, cost: cost.min(1 << 24), duplicates }))
     }
 
     /// Counts the samples of each window, if the query asks for that.
@@ -329,7 +342,7 @@ impl Context<'_> {
             ExprKind::Matrix(m) => {
                 let spec = self.window_spec(m)?;
                 let (after, to) = spec.reach(grid);
-                let series = self.select(&m.vector.matchers, after, to);
+                let series = self.select(&m.vector.matchers, after, to, Need::Window)?;
                 let stats_only = self.stats_only(&m.vector);
                 let starts = self.options.features.use_start_timestamps && spec.mode == RangeMode::Plain;
                 Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
@@ -349,7 +362,7 @@ impl Context<'_> {
     }
 
     /// Evaluates what is inside a subquery over its own grid, which covers all windows that `grid` needs.
-    fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Columns, Grid, WindowSpec)> {
+    fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Lazy, Grid, WindowSpec)> {
         let (offset, at) = self.shift(&s.shift)?;
         let range = self.positive(&s.range)?;
         let step = match &s.step {
@@ -368,7 +381,10 @@ impl Context<'_> {
             Grid { start, step, len }
         };
         if inner.len == 0 {
-            return Ok((Columns::new(0), inner, spec));
+            return Ok((Columns::new(0).into(), inner, spec));
+        }
+        if super::value_type(&s.expr) == ValueType::Vector {
+            return Ok((self.lazy_vector(&s.expr, inner)?, inner, spec));
         }
         let columns = match self.eval(&s.expr, inner)? {
             Out::Vector(columns) => labels::unite(columns)?,
@@ -381,7 +397,7 @@ impl Context<'_> {
             }
             Out::String(_) => return fail("subquery is only allowed on instant vector"),
         };
-        Ok((columns, inner, spec))
+        Ok((columns.into(), inner, spec))
     }
 
     /// `absent_over_time`: 1 at the steps at which no series has a sample in its window.
@@ -435,9 +451,13 @@ impl Context<'_> {
             self.hold(held)?;
             self.samples.read_at(0, held);
             self.samples.read(held);
+            if samples.is_empty() {
+                continue;
+            }
             let (labels, drop_name) = source.labels(i);
+            let labels = if drop_name { labels.without_metadata() } else { labels };
             let mut series = MatrixSeries {
-                labels: if drop_name { super::without_metadata(labels) } else { labels.clone() },
+                labels: labels.make(source.table()),
                 floats: samples.ts.iter().copied().zip(samples.vs.iter().copied()).collect(),
                 histograms: samples.hist_ts.iter().copied().zip(samples.hists.iter().cloned()).collect(),
             };
@@ -460,7 +480,9 @@ pub(super) struct RangeJob<'a, 'c> {
     pub ctx: &'a Context<'c>,
     /// Where annotations point.
     pub pos: &'a Pos,
-    pub labels: &'a Labels,
+    pub source: &'a Source,
+    /// Its number in the source.
+    pub series: usize,
     pub spec: WindowSpec,
     pub grid: Grid,
     /// The scalar arguments, by step.
@@ -468,22 +490,45 @@ pub(super) struct RangeJob<'a, 'c> {
 }
 
 impl RangeJob<'_, '_> {
+    /// The metric name, for annotations; empty if there is none.
     pub fn metric(&self) -> &str {
-        self.labels.metric_name()
+        match self.source {
+            Source::Storage { series, .. } => {
+                let mut pairs = series.table().pairs(self.series as u32);
+                pairs.find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| v)
+            }
+            Source::Table(rows, _) => {
+                rows.columns.series[self.series].labels.get(&rows.table, METRIC_NAME).unwrap_or("")
+            }
+        }
     }
 
-    /// Fills a row with what `f` makes of each window.
+    /// Fills a row with what `f` makes of each window. Stops in between if the query is to stop; the next check says so.
     pub fn each(
         &self,
         samples: &Samples,
-        out: &mut Columns,
+        out: &mut Part,
         row: usize,
         mut f: impl FnMut(usize, &Window<'_>) -> Point,
     ) -> u64 {
         let first = row * out.steps;
-        self.spec.slide(samples, self.grid, |step, window| match f(step, window) {
-            Point::None => {}
-            point => out.set(first + step, point),
+        let (mut until_check, mut stopped) = (SAMPLES_BETWEEN_CHECKS, false);
+        self.spec.slide(samples, self.grid, |step, window| {
+            if stopped {
+                return;
+            }
+            match f(step, window) {
+                Point::None => {}
+                point => out.set(first + step, point),
+            }
+            until_check = until_check.saturating_sub(window.ts.len() + window.hist_ts.len());
+            if until_check == 0 {
+                until_check = SAMPLES_BETWEEN_CHECKS;
+                stopped = self.ctx.check().is_err();
+            }
         })
     }
 }
+
+/// A range function looks at so many samples between two looks at whether to stop: some milliseconds' worth.
+const SAMPLES_BETWEEN_CHECKS: usize = 500_000;

@@ -20,7 +20,7 @@ use crate::storage::chunk::open::trim;
 use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{CHUNK_SAMPLES_MAX, floats, histograms, ints};
 use crate::storage::coding::{Cursor, crc32c, u32_at, u64_at};
-use crate::storage::index::{Lookup, select};
+use crate::storage::index::{Lookup, select_unless};
 
 /// Why a file is no block.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,8 @@ impl Block {
         None
     }
 
-    pub(super) fn pair_count(&self) -> usize {
+    /// Pair numbers are below this.
+    pub fn pair_count(&self) -> usize {
         self.part(Part::Pairs).len() / PAIR_BYTES
     }
 
@@ -248,10 +249,16 @@ impl Block {
     /// The series that all `matchers` select, by number.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
+        self.select_unless(matchers, &|| false)
+    }
+
+    /// As [`Block::select`]; once `stop` says so, it ends soon and means nothing.
+    #[must_use]
+    pub fn select_unless(&self, matchers: &[Matcher], stop: &dyn Fn() -> bool) -> RoaringBitmap {
         if !self.index_is_whole() {
             return RoaringBitmap::new();
         }
-        let mut found = select(self, matchers);
+        let mut found = select_unless(self, matchers, stop);
         if let Some(deleted) = self.deleted() {
             found -= deleted.whole();
         }
@@ -266,6 +273,14 @@ impl Block {
         Some(Labels::from_sorted(pairs?))
     }
 
+    /// The numbers of a series' pairs, in the order of its labels.
+    #[must_use]
+    pub fn pairs(&self, series: u32) -> Option<Vec<u32>> {
+        self.entry(series).map(|(pairs, _)| pairs)
+    }
+
+    /// Name and value of a pair.
+    #[must_use]
     pub fn pair_text(&self, pair: u32) -> Option<(&str, &str)> {
         let (name, value) = self.pair_symbols(pair as usize)?;
         Some((self.symbol(name)?, self.symbol(value)?))

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use late::OutOfOrder;
 use pages::PageStore;
-pub use series::{ChunkScratch, HeadSeries, Refusal, SeriesPart, TimeColumns};
+pub use series::{ChunkScratch, HeadPart, HeadSeries, Refusal, TimeColumns};
 
 use super::api::{SampleValue, SeriesRef};
 use super::wal::LoggedSample;

@@ -452,7 +452,9 @@ impl HeadSeries {
     /// Whether there may be samples in `from..=to`, not counting those of the time that blocks answer for.
     #[must_use]
     pub fn is_to_seal(&self, from: Timestamp, to: Timestamp) -> bool {
-        let in_order = self.last_ts() >= from && self.first_in_order().is_some_and(|t| t <= to);
+        // The open chunk lies in the series itself, so it is looked at before the others.
+        let open = !self.floats.is_empty() && self.floats.first_ts() <= to;
+        let in_order = self.last_ts() >= from && (open || self.first_in_order().is_some_and(|t| t <= to));
         in_order || self.rare.as_ref().is_some_and(|r| r.behind.overlaps(from, to))
     }
 
@@ -473,7 +475,29 @@ impl HeadSeries {
         [sealed.or(open), histograms].into_iter().flatten().min()
     }
 
-    /// What readers see from now on, however the series goes on.
+    /// What readers of `from..=to` see from now on, however the series goes on; nothing if there are no samples. Who
+    /// asks for the `newest` sample at or before `to` gets that alone if it is at hand.
+    #[must_use]
+    pub fn part(&self, from: Timestamp, to: Timestamp, newest: bool) -> HeadPart {
+        if !self.overlaps(from, to) {
+            return HeadPart::Nothing;
+        }
+        let open = !self.floats.is_empty();
+        if newest && open && self.rare.is_none() && self.floats.last_ts() <= to {
+            return HeadPart::Newest(self.floats.last_ts(), self.floats.last_bits());
+        }
+        let before_open = !open || self.floats.first_ts() > from;
+        let sealed = if before_open { self.sealed.clone() } else { None };
+        let floats = if open && self.floats.first_ts() <= to && self.floats.last_ts() >= from {
+            self.floats.clone()
+        } else {
+            OpenChunk::default()
+        };
+        let rare = self.rare.as_ref().map(|r| Box::new(r.snapshot()));
+        HeadPart::Chunks(SeriesPart { sealed, open: floats, rare })
+    }
+
+    /// All samples, as readers see them from now on, however the series goes on.
     #[must_use]
     pub fn snapshot(&self) -> SeriesPart {
         SeriesPart {
@@ -584,6 +608,15 @@ impl Rare {
             moving: self.moving.clone(),
         }
     }
+}
+
+/// What a selection keeps of a series in the head.
+#[derive(Clone, Debug)]
+pub enum HeadPart {
+    Nothing,
+    /// Time and bits of the newest sample, a float, for whoever asks for no other.
+    Newest(Timestamp, u64),
+    Chunks(SeriesPart),
 }
 
 /// The samples that a series had at one moment.

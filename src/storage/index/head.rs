@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::postings::Postings;
 use super::select::Lookup;
-use crate::model::Labels;
+use crate::model::{Labels, MatchOp, Matcher};
 
 /// Label sets to ids and back, and postings.
 #[derive(Debug, Default)]
@@ -230,6 +230,24 @@ impl HeadIndex {
         })
     }
 
+    /// At most how many series `matchers` select, and how many values have to be tried for that.
+    #[must_use]
+    pub fn estimate(&self, matchers: &[Matcher]) -> (u64, u64) {
+        let (mut series, mut tries) = (self.live.len(), 0);
+        for m in matchers {
+            let literals = m.regex().and_then(|r| r.literals());
+            match (m.op, literals) {
+                (MatchOp::Equal, _) if !m.value.is_empty() => {
+                    series = series.min(self.find_pair(&m.name, &m.value).map_or(0, |p| p.postings.len()));
+                }
+                (MatchOp::NotEqual, _) if !m.value.is_empty() => {}
+                (MatchOp::Regex | MatchOp::NotRegex, Some(literals)) => tries += literals.len() as u64,
+                _ => tries += self.name_id(&m.name).map_or(0, |n| self.names[n as usize].values.len()) as u64,
+            }
+        }
+        (series, tries)
+    }
+
     /// How many label pairs there are.
     #[must_use]
     pub fn pair_count(&self) -> usize {
@@ -270,7 +288,6 @@ impl Lookup for HeadIndex {
 mod tests {
     use super::super::select;
     use super::*;
-    use crate::model::{MatchOp, Matcher};
     use proptest::prelude::*;
 
     fn labels(i: usize) -> Labels {

@@ -8,4 +8,4 @@ pub mod postings;
 pub mod select;
 
 pub use head::HeadIndex;
-pub use select::{Lookup, select};
+pub use select::{Lookup, select, select_unless};
