@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use super::storage::StorageCommand;
 use crate::model::parse_duration_ms;
 use crate::scrape::parse_size;
 
@@ -28,6 +29,12 @@ pub(super) struct Cli {
 pub(super) enum Subcommands {
     /// Run the server (the default).
     Serve(Box<ServeFlags>),
+    /// Look at, verify, dump and fill a data directory that no server has open.
+    #[command(visible_alias = "tsdb")]
+    Storage {
+        #[command(subcommand)]
+        what: StorageCommand,
+    },
     /// Check files without starting: each problem as FILE:LINE:COLUMN, exit code 1 if there is one.
     Check {
         #[command(subcommand)]

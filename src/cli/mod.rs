@@ -17,6 +17,7 @@ mod query;
 mod run;
 mod serve;
 mod show;
+mod storage;
 mod test;
 
 pub use options::ServeOptions;

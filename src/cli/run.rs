@@ -10,7 +10,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::flags::{Check, Cli, Promql, Query, ServeFlags, Subcommands, Test};
 use super::options::features;
 use super::query::{self, Asked};
-use super::{ServeOptions, check, compat, test};
+use super::storage::StorageCommand;
+use super::{ServeOptions, check, compat, storage, test};
 use crate::promql::Features;
 
 /// What the arguments ask for.
@@ -23,6 +24,7 @@ pub enum Command {
     Query(Box<Asked>),
     PromqlFormat { expr: String },
     TestPromql { files: Vec<PathBuf>, thorough: bool },
+    Storage(StorageCommand),
     Version,
 }
 
@@ -64,6 +66,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         Some(Subcommands::Promql { what: Promql::Explain(flags) }) => {
             query::explain(*flags).map(|a| Command::Query(Box::new(a))).map_err(usage)
         }
+        Some(Subcommands::Storage { what }) => Ok(Command::Storage(what)),
         Some(Subcommands::Test { what: Test::Promql { thorough, files } }) => {
             Ok(Command::TestPromql { files, thorough })
         }
@@ -120,6 +123,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(asked) => query::run(&asked),
         Command::PromqlFormat { expr } => query::format(&expr),
         Command::TestPromql { files, thorough } => test::promql(&files, thorough),
+        Command::Storage(what) => storage::run(what),
         Command::Serve(options) => super::serve::run(*options),
     }
 }

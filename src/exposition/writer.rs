@@ -6,7 +6,10 @@ use super::family::{Family, FamilySet, in_writing_order};
 use super::number::{format_float, format_openmetrics_float};
 use super::registry::registry_families;
 use super::{Format, SeriesValue};
-use crate::model::{LabelsBuilder, METRIC_NAME, MetricType, is_legacy_label_name, is_legacy_metric_name};
+use crate::model::{
+    Labels, LabelsBuilder, METRIC_NAME, Metadata, MetricType, Timestamp, is_legacy_label_name,
+    is_legacy_metric_name,
+};
 use crate::telemetry::Registry;
 
 /// Collects a body. Families must come once each; their series are written once each, in an order that OpenMetrics
@@ -60,7 +63,8 @@ impl Writer {
             .into_iter()
             .partition(|s| self.belongs(name, family.metadata.metric_type, s.labels.metric_name()));
         if !own.is_empty() {
-            self.header(name, family, &own);
+            let names: Vec<&str> = own.iter().map(|s| s.labels.metric_name()).collect();
+            self.begin_family(name, &family.metadata, &names);
             for s in &own {
                 self.sample(s);
             }
@@ -96,15 +100,14 @@ impl Writer {
         }
     }
 
-    fn header(&mut self, name: &str, family: &Family, own: &[&SeriesValue]) {
-        let metric_type = family.metadata.metric_type;
-        let all_end_in = |suffix: &str| own.iter().all(|s| s.labels.metric_name().ends_with(suffix));
+    /// Writes the header of a family whose samples have these names; [`Writer::series`] writes them.
+    pub fn begin_family(&mut self, name: &str, metadata: &Metadata, names: &[&str]) {
+        let metric_type = metadata.metric_type;
+        let all_end_in = |suffix: &str| names.iter().all(|n| n.ends_with(suffix));
         let (name, type_text): (Cow<'_, str>, &str) = if self.format.is_openmetrics() {
             match metric_type {
                 MetricType::Counter
-                    if own.iter().all(|s| {
-                        ["_total", "_created"].iter().any(|e| s.labels.metric_name().ends_with(e))
-                    }) =>
+                    if names.iter().all(|n| ["_total", "_created"].iter().any(|e| n.ends_with(e))) =>
                 {
                     (name.strip_suffix("_total").unwrap_or(name).into(), "counter")
                 }
@@ -127,11 +130,11 @@ impl Writer {
                 other => (name.into(), other.as_str()),
             }
         };
-        if !family.metadata.help.is_empty() {
+        if !metadata.help.is_empty() {
             self.out.push_str("# HELP ");
             self.metric_name(&name);
             self.out.push(' ');
-            escape(&mut self.out, &family.metadata.help, self.format.is_openmetrics());
+            escape(&mut self.out, &metadata.help, self.format.is_openmetrics());
             self.out.push('\n');
         }
         self.out.push_str("# TYPE ");
@@ -139,7 +142,7 @@ impl Writer {
         self.out.push(' ');
         self.out.push_str(type_text);
         self.out.push('\n');
-        let unit = &family.metadata.unit;
+        let unit = &metadata.unit;
         let suffixed = name.strip_suffix(unit.as_str()).is_some_and(|n| n.ends_with('_'));
         if self.format.is_openmetrics() && !unit.is_empty() && suffixed {
             self.out.push_str("# UNIT ");
@@ -150,8 +153,31 @@ impl Writer {
         }
     }
 
+    /// Writes samples of one series of the family that was begun, each with its time in ms.
+    pub fn series(&mut self, labels: &Labels, samples: impl IntoIterator<Item = (Timestamp, f64)>) {
+        let begin = self.out.len();
+        self.name_and_labels(labels);
+        let head = self.out[begin..].to_owned();
+        self.out.truncate(begin);
+        for (ts, value) in samples {
+            self.out.push_str(&head);
+            self.value(value, Some(ts));
+        }
+    }
+
+    /// Takes what is written so far, so that a long body need not be in memory as a whole.
+    #[must_use]
+    pub fn take(&mut self) -> String {
+        std::mem::take(&mut self.out)
+    }
+
     fn sample(&mut self, series: &SeriesValue) {
-        let name = series.labels.metric_name();
+        self.name_and_labels(&series.labels);
+        self.value(series.value, series.ts);
+    }
+
+    fn name_and_labels(&mut self, labels: &Labels) {
+        let name = labels.metric_name();
         let quoted = self.format.has_quoted_names() && !is_legacy_metric_name(name);
         let mut first = true;
         if quoted {
@@ -161,7 +187,7 @@ impl Writer {
         if quoted {
             first = false;
         }
-        for (label, value) in series.labels.iter().filter(|(n, _)| *n != METRIC_NAME) {
+        for (label, value) in labels.iter().filter(|(n, _)| *n != METRIC_NAME) {
             self.out.push(if first { '{' } else { ',' });
             first = false;
             if is_legacy_label_name(label) {
@@ -177,7 +203,7 @@ impl Writer {
             escape(&mut self.out, value, true);
             self.out.push('"');
         }
-        if let Some(label) = self.empty_label.filter(|l| series.labels.get(l).is_none()) {
+        if let Some(label) = self.empty_label.filter(|l| labels.get(l).is_none()) {
             self.out.push(if first { '{' } else { ',' });
             first = false;
             self.out.push_str(label);
@@ -186,13 +212,16 @@ impl Writer {
         if !first {
             self.out.push('}');
         }
+    }
+
+    fn value(&mut self, value: f64, ts: Option<Timestamp>) {
         self.out.push(' ');
         if self.format.is_openmetrics() {
-            format_openmetrics_float(&mut self.out, series.value);
+            format_openmetrics_float(&mut self.out, value);
         } else {
-            format_float(&mut self.out, series.value);
+            format_float(&mut self.out, value);
         }
-        if let Some(ts) = series.ts {
+        if let Some(ts) = ts {
             self.out.push(' ');
             if self.format.is_openmetrics() {
                 self.seconds(ts);

@@ -7,6 +7,8 @@ use super::api::{BlockStats, Cardinality, StorageError, StorageOptions, StorageS
 use super::appender::Appender;
 use super::db::Db;
 use super::delete::{Cleaned, SeriesDeleted};
+use super::import::{ImportOptions, Importer};
+use super::inspect::Inspection;
 use super::maintain::Maintained;
 use super::metrics::StorageMetrics;
 use super::reader::Reader;
@@ -98,6 +100,21 @@ impl Storage {
     /// When it cannot be written, or there is no data directory.
     pub fn snapshot(&self, name: &str, skip_head: bool) -> Result<PathBuf, StorageError> {
         self.db.snapshot(name, skip_head)
+    }
+
+    /// Begins an import of samples of any time. What is in memory is sealed: samples older than the newest are refused
+    /// afterwards.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or there is none.
+    pub fn importer(&self, options: ImportOptions) -> Result<Importer, StorageError> {
+        Importer::new(&self.db, options)
+    }
+
+    /// What the data directory holds. It looks at every series of every block.
+    #[must_use]
+    pub fn inspect(&self) -> Inspection {
+        self.db.inspect()
     }
 
     /// Puts everything that was acknowledged on the disk. Dropping the last handle does so too.

@@ -34,7 +34,9 @@ mod delete;
 mod disk;
 mod handle;
 mod head;
+mod import;
 mod index;
+mod inspect;
 mod late;
 mod maintain;
 mod metrics;
@@ -43,6 +45,7 @@ mod reader;
 mod selection;
 mod snapshot;
 mod tombstones;
+mod verify;
 mod wal;
 
 #[cfg(test)]
@@ -55,12 +58,16 @@ pub use api::{
     StorageError, StorageOptions, StorageStats,
 };
 pub use appender::Appender;
+pub use columns::{SampleRef, ValueRef};
 pub use delete::{Cleaned, SeriesDeleted};
 pub use handle::Storage;
+pub use import::{ImportOptions, Imported, Importer, prometheus};
+pub use inspect::{BlockInspection, Inspection, MetricInspection};
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;
 pub use reader::{Need, Reader, SeriesSnapshot};
 pub use selection::{LabelTable, Selection};
+pub use verify::{Problem, Verified, verify};
 
 /// The codecs by themselves, for benchmarks.
 #[doc(hidden)]

@@ -6,6 +6,7 @@
 //! DIR/wal/N.wal            segments of the WAL
 //! DIR/wal/N.checkpoint     the series that segments since N, and retained ones before, take for known
 //! DIR/tombstones           what is deleted
+//! DIR/import/              what an import has read and not put in place
 //! DIR/snapshots/NAME/      copies that open as data directories
 //! DIR/quarantine/          damaged files and pieces, for whoever wants to look at them
 //! ```
@@ -23,6 +24,7 @@ use super::block::{self, Block};
 use super::db::{DataDir, Db, FAMILIES_MAX, Ring, write};
 use super::disk;
 use super::head::{Guards, Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
+use super::import;
 use super::metrics::StorageMetrics;
 use super::snapshot;
 use super::wal::frame::{self, Section};
@@ -96,6 +98,7 @@ impl Db {
             disk::remove_unfinished(&wal_dir)?;
             disk::remove_unfinished(path)?;
             snapshot::remove_unfinished(path)?;
+            import::remove_unfinished(path)?;
             Some(lock)
         };
         self.dir = Some(DataDir { path: path.to_owned(), _lock: lock });

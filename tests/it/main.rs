@@ -11,4 +11,5 @@ mod promql_cli;
 mod promql_limits;
 mod push;
 mod samples;
+mod storage;
 mod util;

@@ -13,14 +13,16 @@
 //! **Invariants**: a file with a name that ends in `.block` was written whole, synced, and renamed into place; it is
 //! never changed, only removed. Whoever reads from a part has verified its checksum before.
 
+mod check;
 mod deletions;
 pub mod map;
 mod merge;
 pub mod reader;
 pub mod writer;
 
+pub use check::Sizes;
 pub use merge::merge;
-pub use reader::{Block, take_postings};
+pub use reader::{Block, ChunkKind, take_postings};
 pub use writer::{BlockWriter, put_postings};
 
 /// Begins every block; the last byte is the version.

@@ -135,7 +135,7 @@ impl Block {
     fn index_is_whole(&self) -> bool {
         *self.index_is_whole.get_or_init(|| {
             let mut checksums = Vec::new();
-            for part in PARTS {
+            for part in PARTS_IN_ORDER {
                 checksums.extend_from_slice(&crc32c(self.raw_part(part)).to_le_bytes());
             }
             let whole = crc32c(&checksums) == self.footer.index_crc;
@@ -146,10 +146,15 @@ impl Block {
         })
     }
 
-    fn raw_part(&self, part: Part) -> &[u8] {
+    pub(super) fn raw_part(&self, part: Part) -> &[u8] {
         let i = part as usize;
         // The footer was checked: ascending and within the file.
         &self.map[self.footer.parts[i] as usize..self.footer.parts[i + 1] as usize]
+    }
+
+    /// The data, not verified.
+    pub(super) fn raw_data(&self) -> &[u8] {
+        &self.map[HEADER_BYTES..HEADER_BYTES + self.footer.data_bytes as usize]
     }
 
     /// A part of the index, empty if the index is damaged.
@@ -468,7 +473,8 @@ impl Block {
     }
 }
 
-const PARTS: [Part; super::PARTS] = [
+/// The parts of the index as they lie in the file.
+pub(super) const PARTS_IN_ORDER: [Part; super::PARTS] = [
     Part::PageChecksums,
     Part::Columns,
     Part::SymbolEnds,

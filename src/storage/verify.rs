@@ -1,0 +1,207 @@
+//! Reading every checksum of a data directory.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::api::{Samples, StorageError};
+use super::block::reader::ReadScratch;
+use super::block::{self, Block};
+use super::open::{blocks_dir, lock_to_read, wal_dir};
+use super::tombstones::Tombstones;
+use super::wal::frame::{self, Section};
+use super::wal::log::{CHECKPOINT, SEGMENT, file_path, numbered_files};
+use super::wal::replay::scan;
+use crate::model::Timestamp;
+
+/// Something that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub path: PathBuf,
+    /// The byte where it begins, if it has a place.
+    pub at: Option<u64>,
+    pub what: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            Some(at) => write!(f, "{}: at byte {at}: {}", self.path.display(), self.what),
+            None => write!(f, "{}: {}", self.path.display(), self.what),
+        }
+    }
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    pub blocks: usize,
+    pub segments: usize,
+    pub checkpoints: usize,
+    pub samples: u64,
+    pub bytes: u64,
+    pub problems: usize,
+}
+
+/// Reads blocks, WAL, checkpoints and tombstones of a data directory, changing nothing: every checksum, and whether what
+/// they cover can be decoded. `progress` hears how many of how many bytes are read.
+///
+/// # Errors
+/// When the directory cannot be read at all, or a server has it open.
+pub fn verify(
+    dir: &Path,
+    mut problem: impl FnMut(&Problem),
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Verified, StorageError> {
+    let mut done = Verified::default();
+    let mut problem = |done: &mut Verified, path: &Path, at: Option<u64>, what: String| {
+        done.problems += 1;
+        problem(&Problem { path: path.to_owned(), at, what });
+    };
+    let failed = |e: io::Error| StorageError::Open { path: dir.display().to_string(), reason: e.to_string() };
+    let _lock = lock_to_read(dir).map_err(failed)?;
+    let blocks = block_files(dir).map_err(failed)?;
+    let wal = wal_dir(dir);
+    let numbered = |extension: &str| -> io::Result<Vec<PathBuf>> {
+        if !wal.is_dir() {
+            return Ok(Vec::new());
+        }
+        let files = numbered_files(&wal, extension)?;
+        Ok(files.into_iter().map(|(number, _)| file_path(&wal, number, extension)).collect())
+    };
+    let (segments, checkpoints) = (numbered(SEGMENT).map_err(failed)?, numbered(CHECKPOINT).map_err(failed)?);
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
+    let all: u64 = [&blocks, &segments, &checkpoints].into_iter().flatten().map(size).sum();
+    let mut ranges: Vec<((Timestamp, Timestamp), PathBuf)> = Vec::new();
+    for path in &blocks {
+        done.blocks += 1;
+        match Block::open(path) {
+            Ok(block) => {
+                done.samples += block.footer().samples;
+                ranges.push((block.footer().range, path.clone()));
+                check_block(&block, &mut |at, what| problem(&mut done, path, at, what));
+            }
+            Err(error) => problem(&mut done, path, None, error.to_string()),
+        }
+        done.bytes += size(path);
+        progress(done.bytes, all);
+    }
+    ranges.sort();
+    for pair in ranges.windows(2) {
+        if pair[0].0.1 > pair[1].0.0 {
+            let what = format!("its range overlaps that of {}", pair[0].1.display());
+            problem(&mut done, &pair[1].1, None, what);
+        }
+    }
+    for (paths, is_checkpoint) in [(&segments, false), (&checkpoints, true)] {
+        for path in paths {
+            *if is_checkpoint { &mut done.checkpoints } else { &mut done.segments } += 1;
+            match fs::read(path) {
+                Ok(bytes) => {
+                    check_wal(&bytes, is_checkpoint, &mut |at, what| {
+                        problem(&mut done, path, Some(at), what);
+                    });
+                }
+                Err(error) => problem(&mut done, path, None, format!("it cannot be read: {error}")),
+            }
+            done.bytes += size(path);
+            progress(done.bytes, all);
+        }
+    }
+    if let Err(error) = Tombstones::load(dir) {
+        problem(&mut done, &super::tombstones::path_in(dir), None, error.to_string());
+    }
+    Ok(done)
+}
+
+fn block_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let dir = blocks_dir(dir);
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == block::EXTENSION) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Compares all checksums of a block, then decodes every chunk of every series.
+fn check_block(block: &Block, problem: &mut impl FnMut(Option<u64>, String)) {
+    let mut whole = true;
+    block.check(|at, what| {
+        whole = false;
+        problem(Some(at), what.to_owned());
+    });
+    if !whole {
+        // What stands in damaged pages makes no sense either.
+        return;
+    }
+    let (mut samples, mut scratch) = (Samples::default(), ReadScratch::default());
+    let mut found = 0;
+    for series in 0..u32::try_from(block.footer().series).unwrap_or(u32::MAX) {
+        samples.clear();
+        block.read(series, Timestamp::MIN, Timestamp::MAX, &mut samples, &mut scratch);
+        found += samples.len() as u64;
+        if block.labels(series).is_none() || block.is_damaged() {
+            problem(None, format!("series {series} cannot be decoded, though all checksums are right"));
+            return;
+        }
+    }
+    if found != block.footer().samples {
+        let what = format!("its footer counts {} samples, and it has {found}", block.footer().samples);
+        problem(None, what);
+    }
+}
+
+/// Finds what is no frame, and the sections that cannot be decoded.
+fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, String)) {
+    let found = scan(bytes);
+    for piece in &found.damaged {
+        problem(piece.start as u64, format!("{} bytes are damaged", piece.len()));
+    }
+    if let Some(at) = found.torn {
+        let n = bytes.len() - at;
+        let what =
+            format!("the last {n} bytes are no whole frame: a write was cut short, or they are damaged");
+        problem(at as u64, what);
+    }
+    let (mut series, mut end) = (0u64, None);
+    for payload in &found.payloads {
+        for section in frame::sections(&bytes[payload.clone()]) {
+            let mut count = |_: super::SeriesRef, _: &[(&str, &str)]| series += 1;
+            let whole = match section {
+                Section::Series(bytes) => frame::each_series(bytes, &mut count),
+                Section::SeriesCompressed(bytes) => {
+                    frame::decompress_series(bytes).and_then(|bytes| frame::each_series(&bytes, &mut count))
+                }
+                Section::Floats(bytes) => frame::each_float(bytes, |_, _, _| ()),
+                Section::Histograms(bytes) => frame::each_histogram(bytes, |_, _, _| ()),
+                Section::Metadata(bytes) => frame::each_metadata(bytes, |_, _| ()),
+                Section::CheckpointEnd(n) => {
+                    end = Some(n);
+                    Some(())
+                }
+                Section::Samples(bytes) => frame::each_sample(bytes, |_| ()),
+                Section::LateMark { .. } => Some(()),
+            };
+            if whole.is_none() {
+                problem(
+                    payload.start as u64,
+                    "a section cannot be decoded, though its checksum is right".to_owned(),
+                );
+            }
+        }
+    }
+    if is_checkpoint && end != Some(series) {
+        let what = match end {
+            Some(n) => format!("it says that it names {n} series, and names {series}"),
+            None => "its end is missing".to_owned(),
+        };
+        problem(bytes.len() as u64, what);
+    }
+}
