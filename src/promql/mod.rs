@@ -13,6 +13,8 @@ mod parser;
 mod printer;
 pub(crate) mod quote;
 pub mod testscript;
+#[cfg(test)]
+mod twin;
 mod value;
 
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
