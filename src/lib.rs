@@ -38,3 +38,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+
+// What the fuzz targets run.
+#[doc(hidden)]
+pub mod fuzzing;

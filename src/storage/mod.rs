@@ -32,6 +32,8 @@ mod columns;
 mod db;
 mod delete;
 mod disk;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod head;
 mod import;

@@ -427,11 +427,11 @@ impl<'a> Parser<'a> {
         while first || self.peek() != Some(']') {
             first = false;
             if self.rest().starts_with("[:")
-                && let Some(end) = self.rest().find(":]")
+                && let Some(length) = self.rest()[2..].find(":]")
             {
-                let whole = &self.rest()[..end + 2];
-                let named =
-                    posix(&whole[2..end]).ok_or_else(|| error("invalid character class range", whole))?;
+                let whole = &self.rest()[..length + 4];
+                let named = posix(&whole[2..length + 2])
+                    .ok_or_else(|| error("invalid character class range", whole))?;
                 class.union(&self.folded(named));
                 self.at += whole.len();
                 continue;

@@ -29,6 +29,8 @@ fn means_what_go_means() {
     check(r"[[:alpha:]_]+", &["ab_"], &["é", "1"]);
     check(r"[^[:^digit:]]", &["1"], &["a"]);
     check(r"[]a]", &["]", "a"], &["b"]);
+    // The colon is a member, not the end of a name.
+    check(r"[[:]", &["[", ":"], &["]"]);
     check(r"[^\n]", &["a"], &["\n"]);
     check(r"\<a\>", &["<a>"], &["a"]);
     check("a{", &["a{"], &["a"]);

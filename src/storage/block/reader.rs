@@ -274,8 +274,13 @@ impl Block {
     #[must_use]
     pub fn labels(&self, series: u32) -> Option<Labels> {
         let (pairs, _) = self.entry(series)?;
-        let pairs: Option<Vec<(&str, &str)>> = pairs.into_iter().map(|p| self.pair_text(p)).collect();
-        Some(Labels::from_sorted(pairs?))
+        let pairs: Vec<(&str, &str)> = pairs.into_iter().map(|p| self.pair_text(p)).collect::<Option<_>>()?;
+        // Right checksums do not make it a label set.
+        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            self.note_damage("a label is twice in a series");
+            return None;
+        }
+        Some(Labels::from_sorted(pairs))
     }
 
     /// The numbers of a series' pairs, in the order of its labels.

@@ -184,7 +184,8 @@ fn take_layout(cursor: &mut Cursor<'_>) -> Option<FloatHistogram> {
     }
     h.positive_buckets.resize(positive, 0.0);
     h.negative_buckets.resize(negative, 0.0);
-    Some(h)
+    let fits = |spans: &[Span], n: usize| spans.iter().map(|s| u64::from(s.length)).sum::<u64>() == n as u64;
+    (fits(&h.positive_spans, positive) && fits(&h.negative_spans, negative)).then_some(h)
 }
 
 fn same_layout(a: &FloatHistogram, b: &FloatHistogram) -> bool {
