@@ -203,6 +203,11 @@ impl From<AlertRefusal> for ApiError {
     }
 }
 
+/// The disk is full, or fails: the sender may try again. Storage logs when that begins, and not each request.
+fn not_stored(what: &dyn fmt::Display, why: &dyn fmt::Display) -> ApiError {
+    ApiError::new(ErrorKind::Unavailable, format!("{what}: {why}"))
+}
+
 impl From<IngestError> for ApiError {
     fn from(error: IngestError) -> Self {
         match &error {
@@ -211,8 +216,8 @@ impl From<IngestError> for ApiError {
             }
             IngestError::Decompress(_) | IngestError::Partial { .. } => ApiError::bad_data(error.to_string()),
             IngestError::Wire(inner) => ApiError::bad_data(format!("{error}: {inner}")),
-            // A sender tries again after a 500, which is what should happen here.
-            IngestError::Storage(inner) => ApiError::internal("storing the samples", inner),
+            // A sender tries again after a 503, which is what should happen here.
+            IngestError::Storage(inner) => not_stored(&error, inner),
         }
     }
 }
@@ -225,8 +230,8 @@ impl From<PushError> for ApiError {
             | PushError::Invalid(_)
             | PushError::Inconsistent(_)
             | PushError::Limit { .. } => ApiError::bad_data(error.to_string()),
-            PushError::State(inner) => ApiError::internal("keeping the push", inner),
-            PushError::Storage(inner) => ApiError::internal("storing the samples", inner),
+            PushError::State(inner) => not_stored(&error, inner),
+            PushError::Storage(inner) => not_stored(&error, inner),
         }
     }
 }

@@ -73,8 +73,16 @@ struct HealthDto {
 
 /// Liveness: it answers 200 as long as the process can answer at all, and says how the parts are.
 pub(super) async fn health(State(state): State<Arc<ApiState>>) -> Response {
-    let parts = state.readiness.parts();
+    let mut parts = state.readiness.parts();
     let ready = state.readiness.is_ready();
+    // It answers queries all the same, so it is ready and yet degraded.
+    if let Some(reason) = state.storage.refusing() {
+        let refusing = PartState::Failed(format!("samples are refused: {reason}"));
+        match parts.iter_mut().find(|(name, s)| *name == "storage" && *s == PartState::Running) {
+            Some((_, part)) => *part = refusing,
+            None => parts.push(("ingestion", refusing)),
+        }
+    }
     let has = |wanted: fn(&PartState) -> bool| parts.iter().any(|(_, s)| wanted(s));
     let status = if has(|s| *s == PartState::Stopping) {
         "stopping"

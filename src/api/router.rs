@@ -75,6 +75,7 @@ fn prometheus() -> Router<Arc<ApiState>> {
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
         .route("/status/tsdb/blocks", get(status::tsdb_blocks))
+        .route("/status/walreplay", get(status::walreplay))
 }
 
 /// What can change something: not for pages of other sites.

@@ -49,11 +49,11 @@ impl Default for ServeLimits {
     }
 }
 
-/// Serves `router` on all `listeners` until `shutdown` becomes true (or its sender is gone), then lets running
+/// Serves the newest of `router` on all `listeners` until `shutdown` becomes true (or its sender is gone), then lets running
 /// requests end within [`ServeLimits::stop_timeout`].
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    router: Router,
+    router: watch::Receiver<Router>,
     limits: ServeLimits,
     metrics: ApiMetrics,
     shutdown: watch::Receiver<bool>,
@@ -72,7 +72,7 @@ pub async fn serve(
 }
 
 struct Server {
-    router: Router,
+    router: watch::Receiver<Router>,
     limits: ServeLimits,
     metrics: ApiMetrics,
     slots: Arc<Semaphore>,
@@ -88,9 +88,11 @@ impl Server {
                 _ = shutdown.wait_for(|stop| *stop) => break,
                 connection = self.accept(&listener) => {
                     let Some((stream, slot)) = connection else { continue };
-                    let service = TowerToHyperService::new(
-                        self.router.clone().map_request(|r: hyper::Request<Incoming>| r.map(Body::new)),
-                    );
+                    let router = self.router.clone();
+                    let service = TowerToHyperService::new(tower::service_fn(
+                        // Each request, so that a connection from the start of the server meets the real one later.
+                        move |r: hyper::Request<Incoming>| router.borrow().clone().oneshot(r.map(Body::new)),
+                    ));
                     let io = TokioIo::new(Patient::new(stream, self.limits.write_timeout));
                     let connection = builder.serve_connection(io, service).into_owned();
                     let connection = graceful.watch(connection);

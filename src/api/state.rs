@@ -16,7 +16,7 @@ use crate::promql::Engine;
 use crate::reports::Reports;
 use crate::rules;
 use crate::scrape::ScrapeManager;
-use crate::storage::Storage;
+use crate::storage::{ReplayProgress, Storage};
 use crate::telemetry::Registry;
 
 /// Everything that a request can reach.
@@ -34,6 +34,7 @@ pub struct ApiState {
     pub metrics: ApiMetrics,
     pub clock: Clock,
     pub readiness: Readiness,
+    pub replay: ReplayProgress,
     /// What a reload changes; the sender is the reloader's.
     pub live: watch::Receiver<Arc<LiveConfig>>,
     /// Takes requests to reload or to quit; `None` unless `--web.enable-lifecycle` is given.

@@ -88,6 +88,26 @@ struct TsdbDto {
     label_value_count_by_label_name: Vec<CountDto>,
     memory_in_bytes_by_label_name: Vec<CountDto>,
     series_count_by_label_value_pair: Vec<CountDto>,
+    storage: StorageDto,
+}
+
+/// Ours, beside what Prometheus has.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StorageDto {
+    wal_bytes: u64,
+    wal_segments: u64,
+    blocks: u64,
+    block_bytes: u64,
+    memory_bytes: u64,
+    /// 0: no bound.
+    memory_limit_bytes: u64,
+    /// Since the start.
+    damaged_pieces: u64,
+    damaged_bytes: u64,
+    lost_samples: u64,
+    /// Why samples are refused at the moment.
+    refusing: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +125,10 @@ struct HeadStatsDto {
 struct CountDto {
     name: String,
     value: u64,
+}
+
+pub(super) async fn walreplay(State(state): State<Arc<ApiState>>) -> Response {
+    super::starting::replay_status(&state.replay)
 }
 
 pub(super) async fn tsdb(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
@@ -132,6 +156,18 @@ fn describe(storage: &Storage, limit: usize) -> TsdbDto {
         label_value_count_by_label_name: rows(cardinality.values_by_label),
         memory_in_bytes_by_label_name: rows(cardinality.bytes_by_label),
         series_count_by_label_value_pair: rows(cardinality.series_by_pair),
+        storage: StorageDto {
+            wal_bytes: stats.wal_bytes,
+            wal_segments: stats.wal_segments,
+            blocks: stats.blocks,
+            block_bytes: stats.block_bytes,
+            memory_bytes: stats.memory_bytes,
+            memory_limit_bytes: stats.memory_limit_bytes,
+            damaged_pieces: stats.damaged,
+            damaged_bytes: stats.damaged_bytes,
+            lost_samples: stats.lost_samples,
+            refusing: storage.refusing(),
+        },
     }
 }
 

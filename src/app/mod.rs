@@ -7,6 +7,7 @@
 //! Invariant: nothing imports this module but `cli`; siblings meet here and nowhere else.
 
 mod banner;
+mod memory;
 mod reloader;
 mod run;
 mod stops;

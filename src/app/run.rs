@@ -9,15 +9,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::banner::{Banner, exposure_warning};
+use super::memory;
 use super::reloader::{Loaded, Reloader, load};
 use super::stops::Stops;
-use super::ticks::{self, OWN_INTERVAL, UPKEEP_INTERVAL, every};
+use super::ticks::{self, OWN_INTERVAL, RELIEF_INTERVAL, UPKEEP_INTERVAL, every};
 use crate::alerts::{AlertsMetrics, Limits, Pipeline, PipelineOptions};
 use crate::api::{
     self, ApiLimits, ApiMetrics, ApiState, Lifecycle, LiveConfig, PartState, Readiness, ServeLimits,
-    ServerInfo,
+    ServerInfo, Starting, starting_router,
 };
-use crate::cli::ServeOptions;
+use crate::cli::{MemoryLimit, ServeOptions};
 use crate::clock::Clock;
 use crate::http::ClientPool;
 use crate::ingest::{Ingest, IngestLimits, IngestMetrics, Pushed};
@@ -28,17 +29,13 @@ use crate::reports::{Reports, ReportsOptions, shipped_indicators};
 use crate::rules::{Manager, ManagerOptions, RuleMetrics};
 use crate::scrape::{ScrapeManager, ScrapeMetrics};
 use crate::state::{SqliteStore, StateError, Store};
-use crate::storage::{Storage, StorageError, StorageMetrics, StorageOptions};
+use crate::storage::{ReplayProgress, Storage, StorageError, StorageMetrics, StorageOptions};
 use crate::telemetry::new_registry;
 use crate::yaml::Problems;
 
 /// Samples that were pushed are sampled again this often.
 const PUSHED_INTERVAL: Duration = OWN_INTERVAL;
 
-/// One series may be kept for so many bytes of the machine's memory …
-const SERIES_PER_MEMORY: u64 = 2048;
-/// … and so many on any machine.
-const SERIES_MIN: usize = 100_000;
 /// A query may always hold so many bytes: with less it could hardly answer anything.
 const QUERY_BYTES_MIN: u64 = 64 << 20;
 
@@ -101,19 +98,43 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         .map_err(|source| AppError::DataDir { path: data_dir.display().to_string(), source })?;
     let mut registry = new_registry();
     let storage_metrics = StorageMetrics::register(&mut registry);
+    let api_metrics = ApiMetrics::register(&mut registry);
+    let replay = ReplayProgress::default();
+    let (stop, stopped) = watch::channel(false);
+    let route_prefix = options.route_prefix.trim_end_matches('/').to_owned();
+    let (router_sender, router) = watch::channel(starting_router(Starting {
+        replay: replay.clone(),
+        clock: clock.clone(),
+        started_at,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        route_prefix: route_prefix.clone(),
+    }));
+    let serve_limits = ServeLimits {
+        max_connections: options.max_connections,
+        header_timeout: Duration::from_millis(options.read_timeout_ms.unsigned_abs()),
+        ..ServeLimits::default()
+    };
+    // It answers while the data is read. Should the start fail, it ends with this set.
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(api::serve(listeners, router, serve_limits, api_metrics.clone(), stopped.clone()));
+
+    let memory = memory::available();
     // Senders of ever new series are refused before the machine is out of memory.
-    let memory = machine_memory();
+    let memory_bytes_max = match options.memory_limit {
+        MemoryLimit::Bytes(bytes) => bytes,
+        MemoryLimit::Part(part) => (memory as f64 * part) as u64,
+    };
     let storage = blocking("storage", {
+        let replay = replay.clone();
         let storage_options = StorageOptions {
             dir: Some(data_dir.clone()),
             retention_ms: options.retention_ms,
             retention_bytes: options.retention_bytes,
-            series_max: usize::try_from(memory / SERIES_PER_MEMORY).unwrap_or(usize::MAX).max(SERIES_MIN),
-            label_bytes_max: memory / 4,
-            head_bytes_max: memory / 4,
+            memory_bytes_max,
+            fsync: options.fsync,
             ..StorageOptions::default()
         };
-        move || Storage::open_with(storage_options, storage_metrics)
+        move || Storage::open_watched(storage_options, storage_metrics, &replay)
     })
     .await??;
     let (store, set_aside) =
@@ -190,13 +211,11 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         indicators: loaded.config.indicators.clone().unwrap_or_else(shipped_indicators),
         schedule: loaded.config.reports,
     });
-    let api_metrics = ApiMetrics::register(&mut registry);
     let registry = Arc::new(registry);
 
     let readiness = Readiness::new(&["storage", "scrapes", "rules", "alerts"]);
     let (live_sender, live) = watch::channel(Arc::new(LiveConfig::default()));
     let (host_sender, host_enabled) = watch::channel(false);
-    let (stop, stopped) = watch::channel(false);
     let (lifecycle_sender, lifecycle) = mpsc::channel(8);
     let banner = describe(&options, &loaded, &bound);
     let reloader = Reloader {
@@ -215,6 +234,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn(every(clock.clone(), PUSHED_INTERVAL, stopped.clone(), ticks::pushed_tick(pushed.clone())));
     loops.spawn(every(clock.clone(), UPKEEP_INTERVAL, stopped.clone(), ticks::upkeep_tick(storage.clone())));
+    loops.spawn(every(clock.clone(), RELIEF_INTERVAL, stopped.clone(), ticks::relief_tick(storage.clone())));
     if options.config_file.is_none() {
         let tick = ticks::self_tick(&clock, ingest.clone(), Arc::clone(&registry), &instance);
         loops.spawn(every(clock.clone(), OWN_INTERVAL, stopped.clone(), tick));
@@ -272,6 +292,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         metrics: api_metrics.clone(),
         clock: clock.clone(),
         readiness: readiness.clone(),
+        replay,
         live,
         lifecycle: options.enable_lifecycle.then(|| lifecycle_sender.clone()),
         enable_admin: options.enable_admin,
@@ -280,15 +301,10 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         transfers: limits.transfer_pool(),
         admin: limits.admin_pool(),
         limits,
-        route_prefix: options.route_prefix.trim_end_matches('/').to_owned(),
+        route_prefix,
         external_url,
     });
-    let serve_limits = ServeLimits {
-        max_connections: options.max_connections,
-        header_timeout: Duration::from_millis(options.read_timeout_ms.unsigned_abs()),
-        ..ServeLimits::default()
-    };
-    let server = tokio::spawn(api::serve(listeners, router, serve_limits, api_metrics, stopped));
+    drop(router_sender.send_replace(router));
     readiness.set_all(&PartState::Running);
     println!("{banner}");
     tracing::info!(address = %bound[0], "the server is ready to receive requests");
@@ -296,7 +312,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     wait_for_the_end(&reloader, lifecycle, lifecycle_sender).await;
     readiness.set_all(&PartState::Stopping);
     stop.send_replace(true);
-    if let Err(error) = server.await {
+    if let Some(Err(error)) = server.join_next().await {
         tracing::error!(%error, "the HTTP server ended with an error");
     }
     stops.run().await;
@@ -331,25 +347,6 @@ async fn wait_for_the_end(
             },
         }
     }
-}
-
-/// Bytes of memory that the machine has; a bound of a container is not known here.
-#[cfg(not(target_os = "linux"))]
-fn machine_memory() -> u64 {
-    8 << 30
-}
-
-/// Bytes of memory that the machine has; a bound of a container is not known here.
-#[cfg(target_os = "linux")]
-fn machine_memory() -> u64 {
-    let info = rustix::system::sysinfo();
-    // The types differ between platforms.
-    #[allow(
-        clippy::useless_conversion,
-        clippy::unnecessary_cast,
-        reason = "32-bit platforms have smaller types"
-    )]
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
 }
 
 async fn listen(addresses: &[String]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), AppError> {

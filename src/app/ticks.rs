@@ -17,6 +17,8 @@ use crate::telemetry::Registry;
 pub const OWN_INTERVAL: Duration = Duration::from_secs(5);
 /// Windows that ended are sealed, and the oldest fall off, this often.
 pub const UPKEEP_INTERVAL: Duration = Duration::from_secs(15);
+/// The WAL is synced, with the policy `interval`, and memory and disk are looked at, this often.
+pub const RELIEF_INTERVAL: Duration = Duration::from_secs(1);
 /// Content-Type of what `host` writes.
 const TEXT: &str = "text/plain; version=0.0.4";
 
@@ -89,6 +91,11 @@ pub fn pushed_tick(pushed: Pushed) -> impl FnMut(Timestamp) + Send {
             tracing::error!(%error, "what was pushed could not be sampled; it is tried again");
         }
     }
+}
+
+/// Puts the WAL on the disk, and makes room where it is short.
+pub fn relief_tick(storage: Storage) -> impl FnMut(Timestamp) + Send {
+    move |now| storage.relieve(now)
 }
 
 /// Seals windows that ended, and lets the oldest fall off.

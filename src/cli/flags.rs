@@ -261,6 +261,12 @@ pub(super) struct ServeFlags {
     /// How many bytes samples may take on disk, such as 512MB (powers of 1024).
     #[arg(long = "storage.tsdb.retention.size", value_name = "SIZE", value_parser = parse_size, help_heading = "Storage")]
     pub storage_tsdb_retention_size: Option<u64>,
+    /// When the write-ahead log is put on the disk, for a loss of power; a kill of the process loses nothing in any case.
+    #[arg(long = "storage.wal-fsync", value_name = "WHEN", default_value = "interval", value_parser = ["always", "interval", "never"], help_heading = "Storage")]
+    pub storage_wal_fsync: String,
+    /// Memory for series and their newest samples, such as 2GB, or 40% of what there is.
+    #[arg(long = "storage.memory-limit", value_name = "SIZE", default_value = "50%", value_parser = memory_limit, help_heading = "Storage")]
+    pub storage_memory_limit: MemoryLimit,
 
     /// How far back a query looks for the newest sample of a series.
     #[arg(long = "query.lookback-delta", value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Queries")]
@@ -340,6 +346,23 @@ pub(super) struct ServeFlags {
     /// Form of log lines.
     #[arg(long = "log.format", value_name = "FORMAT", default_value = "logfmt", value_parser = ["logfmt", "json"], help_heading = "Other")]
     pub log_format: String,
+}
+
+/// How much memory storage may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MemoryLimit {
+    /// 0: no bound.
+    Bytes(u64),
+    /// Of what the machine, or the control group, has.
+    Part(f64),
+}
+
+fn memory_limit(text: &str) -> Result<MemoryLimit, String> {
+    let Some(number) = text.strip_suffix('%') else { return parse_size(text).map(MemoryLimit::Bytes) };
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(MemoryLimit::Part(percent / 100.0)),
+        _ => Err(format!("not a size, and not a percentage above 0% and up to 100%: {text:?}")),
+    }
 }
 
 fn duration(text: &str) -> Result<i64, String> {

@@ -20,6 +20,7 @@ mod show;
 mod storage;
 mod test;
 
+pub use flags::MemoryLimit;
 pub use options::ServeOptions;
 pub use run::{Command, main, parse};
 pub use serve::load;

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::flags::ServeFlags;
+use super::flags::{MemoryLimit, ServeFlags};
 use crate::promql::{FEATURES, Features, MAX_LENGTH};
+use crate::storage::FsyncPolicy;
 use crate::telemetry::LogFormat;
 
 /// Kept when neither time nor size is given: 15 days, as in Prometheus.
@@ -28,6 +29,8 @@ pub struct ServeOptions {
     pub data_dir: PathBuf,
     pub retention_ms: i64,
     pub retention_bytes: Option<u64>,
+    pub fsync: FsyncPolicy,
+    pub memory_limit: MemoryLimit,
     /// `HOST:PORT` each, at least one. An empty host means every address.
     pub listen: Vec<String>,
     /// As given; see [`ServeOptions::external_url`].
@@ -128,6 +131,12 @@ impl ServeOptions {
             data_dir: flags.storage_tsdb_path,
             retention_ms: time.unwrap_or(default).min(RETENTION_MS_MAX),
             retention_bytes: size,
+            fsync: match flags.storage_wal_fsync.as_str() {
+                "always" => FsyncPolicy::Always,
+                "never" => FsyncPolicy::Never,
+                _ => FsyncPolicy::Interval,
+            },
+            memory_limit: flags.storage_memory_limit,
             listen: flags.web_listen_address,
             external_url,
             route_prefix,

@@ -41,7 +41,7 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     /// Commits that wait for the writer. Taken only for a moment, never while writing.
     waiting: Mutex<Vec<Waiting>>,
-    /// `None` for a store in memory, whose only connection is the writer.
+    /// `None` where the writer is the only connection: for a store in memory, or in a file on a full disk.
     reader: Option<Mutex<Connection>>,
 }
 
@@ -120,9 +120,27 @@ impl SqliteStore {
     }
 
     fn try_open(path: &Path) -> Result<Self, Fault> {
+        match Self::connect(path, false) {
+            // Sharing the file takes another one, for which there may be no room.
+            Err(Fault::Disk(reason)) if path.exists() => {
+                tracing::warn!(
+                    reason,
+                    "the state store is opened without the file that its connections share"
+                );
+                Self::connect(path, true)
+            }
+            opened => opened,
+        }
+    }
+
+    /// `alone`: with one connection, which keeps what several would share in its memory.
+    fn connect(path: &Path, alone: bool) -> Result<Self, Fault> {
         let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
         let writer = Connection::open(path)?;
         writer.busy_timeout(Duration::from_secs(5))?;
+        if alone {
+            writer.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        }
         writer.pragma_update(None, "journal_mode", "WAL")?;
         // NORMAL loses the last commits at power loss; the outbox must not.
         writer.pragma_update(None, "synchronous", "FULL")?;
@@ -133,6 +151,9 @@ impl SqliteStore {
             }
         }
         let writer = migrate(writer)?;
+        if alone {
+            return Ok(SqliteStore { writer: Mutex::new(writer), waiting: Mutex::default(), reader: None });
+        }
         let reader = Connection::open(path)?;
         reader.busy_timeout(Duration::from_secs(5))?;
         reader.pragma_update(None, "query_only", true)?;
@@ -152,12 +173,14 @@ impl SqliteStore {
 enum Fault {
     /// The bytes are no sound database: another attempt will not help.
     Damaged(String),
+    /// The disk is full, or fails.
+    Disk(String),
     Other(String),
 }
 
 impl Fault {
     fn error(self, path: &Path) -> StateError {
-        let (Fault::Damaged(reason) | Fault::Other(reason)) = self;
+        let (Fault::Damaged(reason) | Fault::Disk(reason) | Fault::Other(reason)) = self;
         StateError::Open { path: path.display().to_string(), reason }
     }
 }
@@ -168,6 +191,11 @@ impl From<rusqlite::Error> for Fault {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
                 Fault::Damaged(e.to_string())
             }
+            Some(
+                rusqlite::ErrorCode::DiskFull
+                | rusqlite::ErrorCode::SystemIoFailure
+                | rusqlite::ErrorCode::CannotOpen,
+            ) => Fault::Disk(e.to_string()),
             _ => Fault::Other(e.to_string()),
         }
     }

@@ -13,7 +13,8 @@ pub enum FsyncPolicy {
     /// What the operating system has written by then.
     #[default]
     Never,
-    /// What was acknowledged before the last but one [`Storage::maintain`](super::Storage::maintain).
+    /// What was acknowledged before the last call of [`Storage::relieve`](super::Storage::relieve) or
+    /// [`Storage::maintain`](super::Storage::maintain).
     Interval,
     /// Everything acknowledged.
     Always,
@@ -35,8 +36,9 @@ pub struct StorageOptions {
     pub window_ms: i64,
     /// How many series the head takes; 0 means no bound but memory's.
     pub series_max: usize,
-    /// Bytes that the texts of labels may take in memory: past it no new series is taken. 0 means no bound.
-    pub label_bytes_max: u64,
+    /// Bytes of memory for series and their newest samples. At three quarters of it the oldest samples are sealed
+    /// early; past it no new series is taken. 0 means no bound.
+    pub memory_bytes_max: u64,
     /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
     /// refused. `None`, and as long as there was no such call, any time is taken.
     pub ahead_max_ms: Option<i64>,
@@ -47,8 +49,6 @@ pub struct StorageOptions {
     pub fsync: FsyncPolicy,
     /// A WAL segment that is longer is ended.
     pub wal_segment_bytes: u64,
-    /// Bytes of samples in memory past which the oldest are sealed early; 0 means no bound.
-    pub head_bytes_max: u64,
 }
 
 impl Default for StorageOptions {
@@ -60,12 +60,11 @@ impl Default for StorageOptions {
             retention_bytes: None,
             window_ms: 2 * 3_600_000,
             series_max: 0,
-            label_bytes_max: 0,
+            memory_bytes_max: 0,
             ahead_max_ms: Some(600_000),
             out_of_order_window_ms: 0,
             fsync: FsyncPolicy::Never,
             wal_segment_bytes: 64 << 20,
-            head_bytes_max: 0,
         }
     }
 }
@@ -111,8 +110,8 @@ pub enum AppendError {
     /// Further ahead of the clock than is sensible.
     #[error("sample too far in the future")]
     TooFarAhead,
-    /// The limit on the number of series is reached.
-    #[error("too many series")]
+    /// The limit on the number of series, or on the memory for them, is reached.
+    #[error("too many series: the limit on series in memory is reached (--storage.memory-limit)")]
     TooManySeries,
 }
 
@@ -231,6 +230,13 @@ pub struct StorageStats {
     pub blocks: u64,
     pub block_bytes: u64,
     pub block_samples: u64,
+    /// Bytes that series and their newest samples take in memory, by our own account, and their bound (0: none).
+    pub memory_bytes: u64,
+    pub memory_limit_bytes: u64,
+    /// Damaged files and pieces that were set aside since the start, their bytes, and samples that nothing names.
+    pub damaged: u64,
+    pub damaged_bytes: u64,
+    pub lost_samples: u64,
     /// The times of the oldest and the newest sample; `None` if there is none.
     pub min_ts: Option<Timestamp>,
     pub max_ts: Option<Timestamp>,

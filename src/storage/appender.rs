@@ -35,6 +35,8 @@ pub(super) struct Batch {
     frame: FrameBuilder,
     /// Frames that are full.
     frames: Vec<u8>,
+    /// The sections of new series once more.
+    series_again: FrameBuilder,
     /// Series whose labels this batch has to log.
     to_log: Vec<SeriesRef>,
 }
@@ -80,8 +82,7 @@ impl Appender {
             0 => SERIES_MAX,
             n => n.min(SERIES_MAX),
         };
-        let texts = self.db.options.label_bytes_max;
-        if index.labels.len() >= limit as u64 || texts > 0 && index.labels.text_bytes() >= texts {
+        if index.labels.len() >= limit as u64 || self.db.is_out_of_memory(&index) {
             self.db.metrics.series_refused.inc();
             return Err(AppendError::TooManySeries);
         }
@@ -206,6 +207,7 @@ impl Batch {
         self.out_of_order.clear();
         self.frame.clear();
         self.frames.clear();
+        self.series_again.clear();
         self.to_log.clear();
     }
 
@@ -359,7 +361,12 @@ impl Db {
         }
 
         let mut position = match self.log(batch, newest) {
-            Ok(position) => position,
+            Ok(position) => {
+                if self.metrics.refusing.get() > 0 && position > 0 {
+                    self.note_writing(None);
+                }
+                position
+            }
             Err(error) => {
                 for series in &batch.to_log {
                     if let Some((slot, _)) =
@@ -369,6 +376,7 @@ impl Db {
                     }
                 }
                 self.metrics.wal_write_failures.inc();
+                self.note_writing(Some(&error));
                 return Err(StorageError::Write(error.to_string()));
             }
         };
@@ -438,10 +446,15 @@ impl Db {
         }
         self.max_ts.fetch_max(newest, Ordering::Relaxed);
         self.count(stats);
-        if let (Some(wal), true) = (&self.wal, position > 0)
+        if let (Some(wal), true) = (&self.wal, position > 0 || stats.repeated > 0)
             && wal.options().sync_each
         {
-            wal.sync_to(position).map_err(|e| StorageError::Sync(e.to_string()))?;
+            // What is there already may have come with a batch whose sync failed.
+            let position = if position > 0 { position } else { wal.position() };
+            wal.sync_to(position).map_err(|e| {
+                self.metrics.wal_sync_failures.inc();
+                StorageError::Sync(e.to_string())
+            })?;
         }
         Ok(())
     }
@@ -480,9 +493,15 @@ impl Db {
                 batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
             };
             for some in labels.chunks(SECTION_ITEMS) {
+                let at = batch.frame.len();
                 batch.frame.series(some.iter().map(|(s, l)| (*s, l.iter())));
+                batch.series_again.raw(&batch.frame.bytes()[at..]);
                 batch.end_long_frame();
             }
+            // Named twice, in two frames: should one be damaged, it costs its own samples and not all of its series'.
+            batch.end_frame();
+            batch.frames.extend_from_slice(batch.series_again.finish());
+            batch.series_again.clear();
         }
         if batch.frame.is_empty() && batch.frames.is_empty() {
             return Ok(0);

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use super::api::{BlockStats, Cardinality, SeriesRef, StorageError, StorageOptions, StorageStats};
 use super::appender::Batch;
 use super::block::Block;
+use super::disk::{Disk, Lock};
 use super::head::{Head, SHARDS};
 use super::index::HeadIndex;
 use super::maintain::Maintenance;
@@ -21,6 +22,12 @@ use super::tombstones::Deleted;
 use super::wal::{FrameBuilder, Wal};
 use crate::model::{Labels, METRIC_NAME, Metadata, Timestamp};
 
+/// Memory of a series besides the texts of its labels and its samples: its slot and its place in the index, with ten
+/// labels.
+const SERIES_BYTES: u64 = 300;
+/// A series is taken only if there is room for this much of it: it is yet to get its samples, which may be
+/// incompressible, up to a full chunk and an open one.
+const SERIES_BYTES_GROWN: u64 = 2048;
 /// More metric families than this are not remembered.
 pub(super) const FAMILIES_MAX: usize = 200_000;
 
@@ -28,8 +35,7 @@ pub(super) const FAMILIES_MAX: usize = 200_000;
 #[derive(Debug)]
 pub(super) struct DataDir {
     pub path: PathBuf,
-    /// Locked as long as it is open.
-    pub _lock: Option<File>,
+    pub _lock: Lock,
 }
 
 /// The series in memory by their labels, and which ids are free.
@@ -60,6 +66,7 @@ impl Default for Ring {
 #[derive(Debug)]
 pub(super) struct Db {
     pub options: StorageOptions,
+    pub disk: Arc<dyn Disk>,
     pub dir: Option<DataDir>,
     pub head: Head,
     pub index: RwLock<SeriesIndex>,
@@ -86,6 +93,11 @@ pub(super) struct Db {
     pub max_ts: AtomicI64,
     /// How many samples the head was given in each window, by the window's start.
     pub windows: Mutex<BTreeMap<Timestamp, u64>>,
+    /// Bytes of the samples in the head, as last counted: chunks that are full, and those that are not.
+    pub chunk_bytes: AtomicU64,
+    pub open_bytes: AtomicU64,
+    /// Why the last batch could not be written, until one can be.
+    pub refusing: Mutex<Option<String>>,
     pub maintenance: Mutex<Maintenance>,
     pub metrics: StorageMetrics,
     /// Batches whose memory is used again.
@@ -148,9 +160,44 @@ impl Db {
     /// Puts everything that was acknowledged on the disk.
     pub fn flush(&self) -> Result<(), StorageError> {
         match &self.wal {
-            Some(wal) => wal.sync().map_err(|e| StorageError::Sync(e.to_string())),
+            Some(wal) => wal.sync().map_err(|e| {
+                self.metrics.wal_sync_failures.inc();
+                StorageError::Sync(e.to_string())
+            }),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of memory that series and their newest samples take, about.
+    pub fn memory_bytes(&self, index: &SeriesIndex) -> u64 {
+        let samples = self.chunk_bytes.load(Ordering::Relaxed) + self.open_bytes.load(Ordering::Relaxed);
+        index.labels.len() * SERIES_BYTES + index.labels.text_bytes() + samples
+    }
+
+    /// Whether there is no memory for one more series.
+    pub fn is_out_of_memory(&self, index: &SeriesIndex) -> bool {
+        let bound = self.options.memory_bytes_max;
+        bound > 0 && self.memory_bytes(index).max(index.labels.len() * SERIES_BYTES_GROWN) >= bound
+    }
+
+    /// Notes whether batches can be written; the log says when that changes.
+    pub fn note_writing(&self, failure: Option<&io::Error>) {
+        let mut refusing = lock(&self.refusing);
+        match failure {
+            None => {
+                if refusing.take().is_some() {
+                    tracing::info!("Samples can be written again");
+                }
+            }
+            Some(error) => {
+                let reason = error.to_string();
+                if refusing.is_none() {
+                    tracing::error!(reason, "Samples cannot be written: they are refused until that passes");
+                }
+                *refusing = Some(reason);
+            }
+        }
+        self.metrics.refusing.set(u64::from(refusing.is_some()));
     }
 
     pub fn stats(&self) -> StorageStats {
@@ -162,12 +209,17 @@ impl Db {
             block_bytes: ring.blocks.iter().map(|b| b.bytes()).sum(),
             block_samples: ring.blocks.iter().map(|b| b.footer().samples).sum(),
             min_ts: ring.blocks.iter().filter(|b| b.footer().samples > 0).map(|b| b.footer().ts.0).min(),
+            memory_limit_bytes: self.options.memory_bytes_max,
+            damaged: self.metrics.damaged.get(),
+            damaged_bytes: self.metrics.damaged_bytes.get(),
+            lost_samples: self.metrics.lost_samples.get(),
             ..StorageStats::default()
         };
         {
             let index = read(&self.index);
             stats.series = index.labels.len();
             stats.label_pairs = index.labels.pair_count() as u64;
+            stats.memory_bytes = self.memory_bytes(&index);
         }
         stats.head_bytes = self.head.page_bytes();
         for i in 0..SHARDS {

@@ -3,7 +3,8 @@
 //! Both hold the maintenance lock, so that no window is sealed and no block removed meanwhile: a block in the making
 //! has either the samples that a deletion covers taken out, or a deletion that covers them.
 
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -132,17 +133,17 @@ impl Db {
         for block in self.ring().blocks.iter() {
             all.blocks.extend(of_block(block).map(|d| (block.footer().identity(), d)));
         }
-        all.save(&dir.path)
+        all.save(&*self.disk, &dir.path)
     }
 
     /// Takes what the file says over, once blocks and WAL are read.
-    pub fn open_deleted(&self, dir: &std::path::Path) {
-        let mut all = match Tombstones::load(dir) {
+    pub fn open_deleted(&self, dir: &Path) {
+        let mut all = match Tombstones::load(&*self.disk, dir) {
             Ok(all) => all,
             Err(error) => {
                 self.metrics.damaged.inc();
                 let path = super::tombstones::path_in(dir);
-                let to = self.set_aside(|| disk::quarantine(dir, &path));
+                let to = self.set_aside(|| disk::quarantine(&*self.disk, dir, &path));
                 tracing::error!(file = %path.display(), %error, set_aside = ?to, "The list of deletions is damaged: what was deleted since the blocks were last cleaned is there again");
                 return;
             }
@@ -188,22 +189,27 @@ impl Db {
         for block in ring.blocks.iter().filter(|b| b.deleted().is_some()) {
             done.bytes_before += block.bytes();
             let range = block.footer().range;
-            let (footer, _) =
-                disk::write_whole(block.path(), |out| block::merge(&[block.as_ref()], range, out))?;
+            let disk = &*self.disk;
+            let merge = |out: &mut dyn Write| block::merge(&[block.as_ref()], range, out);
+            let verify = |path: &Path| Block::open_verified(disk, path);
+            let ((footer, _), new) = disk::write_whole(disk, block.path(), merge, verify)?;
             // The newest block says until when the blocks answer, so it stays even if it is empty.
             let is_newest = range.1 == ring.sealed_until;
             if footer.samples == 0 && !is_newest {
-                block.remove()?;
+                disk.remove(block.path())?;
                 self.replace_block(block, None);
                 done.blocks_removed += 1;
                 continue;
             }
-            let new = Block::open(block.path()).map_err(io::Error::other)?;
+            let new = new.moved_to(block.path());
             done.bytes_after += new.bytes();
             done.blocks_rewritten += 1;
             self.replace_block(block, Some(Arc::new(new)));
         }
-        Ok(())
+        match &self.dir {
+            Some(dir) => self.disk.sync_dir(&super::open::blocks_dir(&dir.path)),
+            None => Ok(()),
+        }
     }
 
     /// Puts a block in another's place in the ring. Readers that hold the old one go on reading it.

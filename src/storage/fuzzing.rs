@@ -15,6 +15,7 @@ use super::chunk::open::OpenChunk;
 use super::chunk::starts::Starts;
 use super::chunk::{floats as float_chunk, ints as int_chunk};
 use super::coding::{Cursor, crc32c};
+use super::disk::RealDisk;
 use super::index::postings::Postings;
 use super::wal::{frame, replay};
 use crate::model::{FloatHistogram, Matcher, Span};
@@ -253,7 +254,7 @@ pub fn block(input: &[u8]) {
     let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("streamgate-fuzz-{}-{number}.block", std::process::id()));
     std::fs::write(&path, &bytes).expect("the folder for temporary files takes a file");
-    let opened = Block::open(&path);
+    let opened = Block::open(&RealDisk, &path);
     // The block stays readable without a name.
     std::fs::remove_file(&path).expect("just written");
     let Ok(block) = opened else { return };

@@ -7,10 +7,12 @@ use super::api::{BlockStats, Cardinality, StorageError, StorageOptions, StorageS
 use super::appender::Appender;
 use super::db::Db;
 use super::delete::{Cleaned, SeriesDeleted};
+use super::disk::RealDisk;
 use super::import::{ImportOptions, Importer};
 use super::inspect::Inspection;
 use super::maintain::Maintained;
 use super::metrics::StorageMetrics;
+use super::progress::ReplayProgress;
 use super::reader::Reader;
 use crate::model::{Matcher, Metadata, Timestamp};
 
@@ -35,7 +37,30 @@ impl Storage {
     /// # Errors
     /// As [`Storage::open`].
     pub fn open_with(options: StorageOptions, metrics: StorageMetrics) -> Result<Self, StorageError> {
-        Ok(Storage { db: Arc::new(Db::open(options, metrics)?) })
+        Storage::open_watched(options, metrics, &ReplayProgress::default())
+    }
+
+    /// As [`Storage::open_with`], telling how far the replay of the WAL is.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_watched(
+        options: StorageOptions,
+        metrics: StorageMetrics,
+        progress: &ReplayProgress,
+    ) -> Result<Self, StorageError> {
+        let db = Db::open(Arc::new(RealDisk), options, metrics, progress)?;
+        Ok(Storage { db: Arc::new(db) })
+    }
+
+    /// As [`Storage::open`], on another disk.
+    #[cfg(test)]
+    pub(super) fn open_on(
+        disk: Arc<dyn super::disk::Disk>,
+        options: StorageOptions,
+        metrics: StorageMetrics,
+    ) -> Result<Self, StorageError> {
+        Ok(Storage { db: Arc::new(Db::open(disk, options, metrics, &ReplayProgress::default())?) })
     }
 
     /// A batch. Nothing is visible before [`Appender::commit`]; dropping it drops the batch.
@@ -59,6 +84,14 @@ impl Storage {
     /// every few seconds with the time; it blocks, and appending and reading go on meanwhile.
     pub fn maintain(&self, now: Timestamp) -> Maintained {
         self.db.maintain(now)
+    }
+
+    /// What cannot wait for [`Storage::maintain`]: puts the WAL on the disk, with [`FsyncPolicy::Interval`], and makes
+    /// room when memory or disk is short. To be called every second.
+    ///
+    /// [`FsyncPolicy::Interval`]: super::FsyncPolicy::Interval
+    pub fn relieve(&self, now: Timestamp) {
+        self.db.relieve(now);
     }
 
     /// Seals everything, the newest window included: before a copy of the data directory is made. Samples older than
@@ -130,6 +163,12 @@ impl Storage {
     pub fn verify(&self) -> Vec<PathBuf> {
         let ring = self.db.ring();
         ring.blocks.iter().filter(|b| !b.verify()).map(|b| b.path().to_owned()).collect()
+    }
+
+    /// Why samples are refused at the moment, if they are: most likely the disk is full.
+    #[must_use]
+    pub fn refusing(&self) -> Option<String> {
+        super::db::lock(&self.db.refusing).clone()
     }
 
     /// How much is held. It looks at every series.

@@ -6,7 +6,7 @@
 //! checkpoint drops segments of the WAL.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -153,7 +153,7 @@ impl Db {
         }
         pairs.extend(late.iter().flat_map(|(labels, _)| labels.iter()));
         let pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
-        let footer = disk::write_whole(&path, |out| {
+        let fill = |out: &mut dyn Write| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let mut merge = Merge { pairs: &pairs, samples: Samples::default(), ranks: Vec::new() };
             let mut scratch = ReadScratch::default();
@@ -182,8 +182,11 @@ impl Db {
                 return Err(damaged());
             }
             writer.finish()
-        })?;
-        let new = Arc::new(Block::open(&path).map_err(io::Error::other)?);
+        };
+        let disk = &*self.disk;
+        let verify = |path: &Path| Block::open_verified(disk, path);
+        let (footer, new) = disk::write_whole(disk, &path, fill, verify)?;
+        let new = Arc::new(new.moved_to(&path));
         tracing::info!(block = %path.display(), samples = footer.samples, "Wrote a block with late samples");
         self.metrics.blocks_merged.inc();
         match old {
@@ -196,7 +199,8 @@ impl Db {
                 ring.blocks = Arc::new(blocks);
             }
         }
-        Ok(())
+        // Before the WAL says that its late samples are in their blocks.
+        self.disk.sync_dir(&blocks_dir(dir))
     }
 }
 

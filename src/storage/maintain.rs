@@ -12,7 +12,8 @@
 //! is no block, and samples before the newest block's end are skipped in a replay.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,8 +37,10 @@ const QUIET_MS: i64 = 120_000;
 const EARLY_GRACE_MAX_MS: i64 = 60_000;
 /// The WAL may take this part of the bytes that retention allows.
 const WAL_PART: u64 = 4;
-/// Memory of a series besides its samples, for the bound on the head's bytes.
-const SERIES_BYTES: u64 = 200;
+/// Sealing early is worth it from this part of a window on, or of the memory's bound.
+const EARLY_PART: i64 = 16;
+/// The oldest block goes when this part of the bytes that retention allows is left.
+const SIZE_MARGIN_PART: u64 = 64;
 /// So many series are removed, or written to a checkpoint, under one lock of the index.
 const SERIES_AT_ONCE: usize = 4096;
 
@@ -50,6 +53,8 @@ pub(super) struct Maintenance {
     look_for_idle: bool,
     /// Series that were empty then.
     idle: RoaringBitmap,
+    /// Up to here blocks are in place, and the WAL still has their samples.
+    checkpoint_due: Option<Timestamp>,
 }
 
 /// What a call of [`Storage::maintain`](super::Storage::maintain) did.
@@ -85,19 +90,23 @@ impl Db {
             {
                 fail(&mut done, "The WAL cannot be synced", &error);
             }
+            if let Some(wal) = &self.wal {
+                self.note_writing(wal.check_room().err().as_ref());
+            }
             self.set_damaged_aside(&dir.path, &mut done);
             while let Some(cut) = self.next_cut(&memory, now) {
-                match self.seal(&dir.path, cut) {
-                    Ok(sealed) => {
-                        done.blocks_sealed += usize::from(sealed);
-                        memory.look_for_idle = true;
-                    }
+                // Until the WAL is shortened, the new block, which is smaller, stands beside it.
+                self.remove_oldest(oldest, self.wal.as_ref().map_or(0, Wal::bytes), &mut done);
+                match self.seal(&dir.path, cut, &mut memory) {
+                    Ok(sealed) => done.blocks_sealed += usize::from(sealed),
                     Err(error) => {
                         self.metrics.seal_failures.inc();
                         fail(&mut done, "A window cannot be sealed", &error);
                         break;
                     }
                 }
+                // Before the next: the WAL is not to be shortened at the end only.
+                self.checkpoint_if_due(&dir.path, &mut memory, &mut done);
             }
             if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_ENOUGH
                 && let Err(error) = self.merge_late(&dir.path)
@@ -105,7 +114,8 @@ impl Db {
                 self.metrics.seal_failures.inc();
                 fail(&mut done, "Late samples cannot be put into their blocks", &error);
             }
-            self.remove_oldest(oldest, &mut done);
+            self.checkpoint_if_due(&dir.path, &mut memory, &mut done);
+            self.remove_oldest(oldest, 0, &mut done);
         } else if lock(&self.windows).first_key_value().is_some_and(|(start, _)| *start < oldest) {
             self.drop_from_head(oldest);
             memory.look_for_idle = true;
@@ -121,8 +131,21 @@ impl Db {
     pub(super) fn update_gauges(&self) {
         let m = &self.metrics;
         let ring = self.ring();
-        m.series.set(read(&self.index).labels.len());
-        m.head_chunks.set((0..SHARDS).map(|i| self.head.lock_shard(i).chunks).sum());
+        let (mut chunks, mut chunk_bytes, mut open_bytes) = (0, 0, 0);
+        for i in 0..SHARDS {
+            let shard = self.head.lock_shard(i);
+            chunks += shard.chunks;
+            chunk_bytes += shard.chunk_bytes;
+            open_bytes += shard.iter().map(|s| s.open_bytes() as u64).sum::<u64>();
+        }
+        self.open_bytes.store(open_bytes, Ordering::Relaxed);
+        self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
+        m.head_chunks.set(chunks);
+        let index = read(&self.index);
+        m.series.set(index.labels.len());
+        m.memory_bytes.set(self.memory_bytes(&index));
+        m.memory_limit_bytes.set(self.options.memory_bytes_max);
+        drop(index);
         m.wal_bytes.set(self.wal.as_ref().map_or(0, Wal::bytes));
         m.blocks.set(ring.blocks.len() as u64);
         m.block_bytes.set(ring.blocks.iter().map(|b| b.bytes()).sum());
@@ -159,26 +182,56 @@ impl Db {
             let early_grace = (window_ms / GRACE_PART).min(EARLY_GRACE_MAX_MS);
             let cut = end.min(newest.saturating_sub(early_grace));
             let begun = self.ring().sealed_until.max(first);
-            return (cut > begun).then_some(cut);
+            // Where it is the series that take the memory, many small blocks would not help.
+            let worth_it = self.wal_is_too_long()
+                || cut.saturating_sub(begun) >= window_ms / EARLY_PART
+                || self.chunk_bytes.load(Ordering::Relaxed)
+                    > self.options.memory_bytes_max / EARLY_PART as u64;
+            return (cut > begun && worth_it).then_some(cut);
         }
         None
     }
 
+    /// What cannot wait for the next call of [`Db::maintain`].
+    pub fn relieve(&self, now: Timestamp) {
+        if self.dir.is_none() || self.options.read_only {
+            return;
+        }
+        if self.options.fsync == FsyncPolicy::Interval
+            && let Err(error) = self.flush()
+        {
+            tracing::error!(%error, "The WAL cannot be synced");
+        }
+        let chunk_bytes: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
+        self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
+        if self.is_short() || self.is_too_large(0) {
+            self.maintain(now);
+        }
+    }
+
+    /// Whether the disk holds more than retention allows, with `more` bytes to come.
+    fn is_too_large(&self, more: u64) -> bool {
+        let Some(bound) = self.options.retention_bytes else { return false };
+        let blocks: u64 = self.ring().blocks.iter().map(|b| b.bytes()).sum();
+        // A little before the bound, so that what comes until the next look stays below it.
+        blocks + self.wal.as_ref().map_or(0, Wal::bytes) + more > bound - bound / SIZE_MARGIN_PART
+    }
+
     /// Whether the head has outgrown what memory or disk is given to it.
     fn is_short(&self) -> bool {
-        let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
-        if self.options.retention_bytes.is_some_and(|bound| wal_bytes > bound / WAL_PART) {
+        if self.wal_is_too_long() {
             return true;
         }
         if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_MAX / 2 {
             return true;
         }
-        let bound = self.options.head_bytes_max;
-        bound > 0 && {
-            let chunks: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
-            let chunks = chunks + self.head.page_bytes();
-            chunks + read(&self.index).labels.len() * SERIES_BYTES > bound
-        }
+        let bound = self.options.memory_bytes_max;
+        bound > 0 && self.memory_bytes(&read(&self.index)) > bound / 4 * 3
+    }
+
+    fn wal_is_too_long(&self) -> bool {
+        let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
+        self.options.retention_bytes.is_some_and(|bound| wal_bytes > bound / WAL_PART)
     }
 
     /// Seals all windows that have samples, up to the newest sample.
@@ -194,8 +247,11 @@ impl Db {
                 return self.merge_late(&dir.path).map(drop);
             };
             let end = first.saturating_add(self.options.window_ms);
-            self.seal(&dir.path, end.min(newest.saturating_add(1)))?;
-            memory.look_for_idle = true;
+            self.seal(&dir.path, end.min(newest.saturating_add(1)), &mut memory)?;
+            if let Some(cut) = memory.checkpoint_due {
+                self.checkpoint(&dir.path, cut)?;
+                memory.checkpoint_due = None;
+            }
             if end > newest {
                 return self.merge_late(&dir.path).map(drop);
             }
@@ -203,8 +259,7 @@ impl Db {
     }
 
     /// Seals everything before `cut`; returns whether there was anything.
-    fn seal(&self, dir: &std::path::Path, cut: Timestamp) -> io::Result<bool> {
-        let Some(wal) = &self.wal else { return Ok(false) };
+    fn seal(&self, dir: &Path, cut: Timestamp, memory: &mut Maintenance) -> io::Result<bool> {
         let before = self.min_valid.fetch_max(cut, Ordering::SeqCst);
         let block = match self.write_block(dir, cut) {
             Ok(block) => block,
@@ -225,11 +280,23 @@ impl Db {
         self.metrics.seals.inc_by(u64::from(sealed));
         self.drop_from_head(cut);
         self.forget_deleted(cut);
+        memory.look_for_idle = true;
         self.merge_late(dir)?;
         if sealed {
-            self.checkpoint(wal, cut)?;
+            memory.checkpoint_due = Some(cut);
         }
         Ok(sealed)
+    }
+
+    fn checkpoint_if_due(&self, dir: &Path, memory: &mut Maintenance, done: &mut Maintained) {
+        let Some(cut) = memory.checkpoint_due else { return };
+        match self.checkpoint(dir, cut) {
+            Ok(()) => memory.checkpoint_due = None,
+            Err(error) => {
+                self.metrics.seal_failures.inc();
+                fail(done, "The WAL cannot be shortened", &error);
+            }
+        }
     }
 
     fn drop_from_head(&self, cut: Timestamp) {
@@ -241,15 +308,16 @@ impl Db {
     }
 
     /// Writes the head's samples before `cut` as a block; `None` if there are none.
-    fn write_block(&self, dir: &std::path::Path, cut: Timestamp) -> io::Result<Option<Arc<Block>>> {
+    fn write_block(&self, dir: &Path, cut: Timestamp) -> io::Result<Option<Arc<Block>>> {
         let sealed_until = self.ring().sealed_until;
         let Some(series) = self.series_before(sealed_until, cut) else { return Ok(None) };
         let pairs: Vec<(&str, &str)> = series.pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
         let first = lock(&self.windows).first_key_value().map_or(cut, |(start, _)| *start);
         let range = (sealed_until.max(first).min(cut), cut);
+        let disk = &*self.disk;
         let path = blocks_dir(dir).join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
         let deleted = self.deleted();
-        let footer = disk::write_whole(&path, |out| {
+        let fill = |out: &mut dyn Write| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());
             for i in &series.order {
@@ -267,14 +335,19 @@ impl Db {
                 writer.series(series.ranks(*i), &samples)?;
             }
             writer.finish()
-        })?;
+        };
+        // The head drops what the block holds, so it has to read back.
+        let verify = |path: &Path| Block::open_verified(disk, path);
+        let (footer, block) = disk::write_whole(disk, &path, fill, verify)?;
         // With deletions an empty block stays: it says that what the WAL may still have is sealed.
         if footer.samples == 0 && deleted.is_empty() {
-            std::fs::remove_file(&path)?;
+            if let Err(error) = disk.remove(&path) {
+                tracing::warn!(block = %path.display(), %error, "A block without samples cannot be removed");
+            }
             return Ok(None);
         }
         tracing::info!(block = %path.display(), series = footer.series, samples = footer.samples, "Sealed a block");
-        Block::open(&path).map(|b| Some(Arc::new(b))).map_err(io::Error::other)
+        Ok(Some(Arc::new(block.moved_to(&path))))
     }
 
     /// The series that have samples before `cut`, with their labels as numbers that sort as the labels do.
@@ -322,7 +395,10 @@ impl Db {
     }
 
     /// Ends the WAL's segment, writes who lives, and removes the segments that hold nothing from `cut` on.
-    fn checkpoint(&self, wal: &Wal, cut: Timestamp) -> io::Result<()> {
+    fn checkpoint(&self, dir: &Path, cut: Timestamp) -> io::Result<()> {
+        let Some(wal) = &self.wal else { return Ok(()) };
+        // The blocks' names have to be on the disk before what they replace goes.
+        self.disk.sync_dir(&blocks_dir(dir))?;
         let number = wal.end_segment()?;
         let live: Vec<u32> = read(&self.index).labels.live().iter().collect();
         wal.checkpoint(number, cut, |out| {
@@ -376,7 +452,7 @@ impl Db {
         self.metrics.series_removed.inc_by(done.series_removed as u64);
     }
 
-    fn set_damaged_aside(&self, dir: &std::path::Path, done: &mut Maintained) {
+    fn set_damaged_aside(&self, dir: &Path, done: &mut Maintained) {
         let damaged = |b: &Arc<Block>| b.is_damaged();
         if !self.ring().blocks.iter().any(damaged) {
             return;
@@ -387,8 +463,9 @@ impl Db {
         drop(ring);
         for block in aside {
             self.metrics.damaged.inc();
+            self.metrics.damaged_bytes.inc_by(block.bytes());
             done.blocks_set_aside += 1;
-            match disk::quarantine(dir, block.path()) {
+            match disk::quarantine(&*self.disk, dir, block.path()) {
                 Ok(to) => {
                     tracing::error!(block = %block.path().display(), set_aside = %to.display(), "Set a damaged block aside");
                 }
@@ -398,15 +475,18 @@ impl Db {
     }
 
     /// Lets blocks fall off: those that end before `oldest`, and the oldest ones while the disk holds too much.
-    fn remove_oldest(&self, oldest: Timestamp, done: &mut Maintained) {
+    fn remove_oldest(&self, oldest: Timestamp, more: u64, done: &mut Maintained) {
         let mut removed = Vec::new();
         {
             let mut ring = write(&self.ring);
             let mut blocks = ring.blocks.to_vec();
             let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
-            let mut bytes = wal_bytes + blocks.iter().map(|b| b.bytes()).sum::<u64>();
+            let mut bytes = wal_bytes + more + blocks.iter().map(|b| b.bytes()).sum::<u64>();
             while let Some(first) = blocks.first() {
-                let too_large = self.options.retention_bytes.is_some_and(|bound| bytes > bound);
+                let too_large = self
+                    .options
+                    .retention_bytes
+                    .is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART);
                 let footer = first.footer();
                 let newest = if footer.samples == 0 { footer.range.1 - 1 } else { footer.ts.1 };
                 if newest >= oldest && !too_large {
@@ -422,7 +502,7 @@ impl Db {
         }
         for block in removed {
             done.blocks_removed += 1;
-            if let Err(error) = block.remove() {
+            if let Err(error) = self.disk.remove(block.path()) {
                 fail(done, "A block past retention cannot be removed", &error);
             }
         }

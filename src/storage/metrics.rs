@@ -25,7 +25,13 @@ pub struct StorageMetrics {
     pub seal_failures: Counter,
     pub blocks_merged: Counter,
     pub damaged: Counter,
+    pub damaged_bytes: Counter,
+    pub lost_samples: Counter,
+    pub wal_sync_failures: Counter,
+    pub refusing: Gauge<u64, AtomicU64>,
     pub series: Gauge<u64, AtomicU64>,
+    pub memory_bytes: Gauge<u64, AtomicU64>,
+    pub memory_limit_bytes: Gauge<u64, AtomicU64>,
     pub head_chunks: Gauge<u64, AtomicU64>,
     pub wal_bytes: Gauge<u64, AtomicU64>,
     pub blocks: Gauge<u64, AtomicU64>,
@@ -81,7 +87,35 @@ impl StorageMetrics {
         counter("seal_failures", "Attempts to write a block or a checkpoint that failed", &m.seal_failures);
         counter("blocks_merged", "Blocks written anew with samples that came late", &m.blocks_merged);
         counter("damaged", "Damaged blocks and pieces of the WAL that were set aside", &m.damaged);
+        counter(
+            "damaged_bytes",
+            "Bytes of the WAL and of blocks that were damaged and set aside",
+            &m.damaged_bytes,
+        );
+        counter(
+            "lost_samples",
+            "Samples in the WAL whose series nothing names any more, because of damage",
+            &m.lost_samples,
+        );
+        counter("wal_sync_failures", "Attempts to put the WAL on the disk that failed", &m.wal_sync_failures);
+        registry.register(
+            "storage_refusing",
+            "1 while samples are refused because the WAL cannot be written, as on a full disk",
+            m.refusing.clone(),
+        );
         registry.register("storage_series", "Series in memory", m.series.clone());
+        registry.register_with_unit(
+            "storage_memory",
+            "Bytes of memory that series and their newest samples take, by our own account",
+            Unit::Bytes,
+            m.memory_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "storage_memory_limit",
+            "Bytes that series and their newest samples may take: past it new series are refused; 0 means no bound",
+            Unit::Bytes,
+            m.memory_limit_bytes.clone(),
+        );
         registry.register("storage_head_chunks", "Full chunks in memory", m.head_chunks.clone());
         registry.register_with_unit("storage_wal", "Bytes of the WAL", Unit::Bytes, m.wal_bytes.clone());
         registry.register("storage_blocks", "Blocks of the ring", m.blocks.clone());

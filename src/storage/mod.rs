@@ -43,6 +43,7 @@ mod late;
 mod maintain;
 mod metrics;
 mod open;
+mod progress;
 mod reader;
 mod selection;
 mod snapshot;
@@ -50,6 +51,10 @@ mod tombstones;
 mod verify;
 mod wal;
 
+#[cfg(test)]
+mod churn_tests;
+#[cfg(test)]
+mod fault_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -67,6 +72,7 @@ pub use import::{ImportOptions, Imported, Importer, prometheus};
 pub use inspect::{BlockInspection, Inspection, MetricInspection};
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;
+pub use progress::{ReplayProgress, ReplayState, ReplayStatus};
 pub use reader::{Need, Reader, SeriesSnapshot};
 pub use selection::{LabelTable, Selection};
 pub use verify::{Problem, Verified, verify};

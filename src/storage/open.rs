@@ -13,7 +13,6 @@
 //! Damage is never a reason not to start: what is whole serves, what is not is set aside, reported and counted.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,13 +21,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use super::api::{FsyncPolicy, SeriesRef, StorageError, StorageOptions};
 use super::block::{self, Block};
 use super::db::{DataDir, Db, FAMILIES_MAX, Ring, write};
-use super::disk;
+use super::disk::{self, Disk, Entry, Lock};
 use super::head::{Guards, Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
 use super::import;
 use super::metrics::StorageMetrics;
+use super::progress::ReplayProgress;
 use super::snapshot;
 use super::wal::frame::{self, Section};
-use super::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
+use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT, Segment, file_path, numbered_files};
 use super::wal::replay::scan;
 use super::wal::{Wal, WalOptions};
 use crate::model::{Labels, Timestamp};
@@ -37,6 +37,8 @@ const BLOCKS: &str = "blocks";
 const WAL: &str = "wal";
 const LOCK: &str = "lock";
 
+/// The log says after so many segments how far the replay is.
+const SEGMENTS_TO_LOG: u64 = 8;
 /// So many threads replay at most.
 const REPLAY_THREADS_MAX: usize = 8;
 /// A segment with fewer bytes is replayed by one thread.
@@ -53,8 +55,14 @@ pub(super) fn wal_dir(dir: &Path) -> PathBuf {
 }
 
 impl Db {
-    pub fn open(options: StorageOptions, metrics: StorageMetrics) -> Result<Self, StorageError> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: StorageOptions,
+        metrics: StorageMetrics,
+        progress: &ReplayProgress,
+    ) -> Result<Self, StorageError> {
         let mut db = Db {
+            disk,
             dir: None,
             head: Head::new(options.dir.as_deref().filter(|_| !options.read_only), options.window_ms),
             index: Default::default(),
@@ -71,13 +79,16 @@ impl Db {
             late_logged: AtomicBool::new(false),
             max_ts: AtomicI64::new(Timestamp::MIN),
             windows: Default::default(),
+            chunk_bytes: Default::default(),
+            open_bytes: Default::default(),
+            refusing: Default::default(),
             maintenance: Default::default(),
             metrics,
             spare: Default::default(),
             options,
         };
         if let Some(path) = db.options.dir.clone() {
-            db.open_dir(&path).map_err(|e| StorageError::Open {
+            db.open_dir(&path, progress).map_err(|e| StorageError::Open {
                 path: path.display().to_string(),
                 reason: e.to_string(),
             })?;
@@ -86,29 +97,36 @@ impl Db {
         Ok(db)
     }
 
-    fn open_dir(&mut self, path: &Path) -> io::Result<()> {
-        let wal_dir = wal_dir(path);
+    fn open_dir(&mut self, path: &Path, progress: &ReplayProgress) -> io::Result<()> {
+        let disk = Arc::clone(&self.disk);
+        let (wal_dir, blocks_dir) = (wal_dir(path), blocks_dir(path));
         let lock = if self.options.read_only {
-            lock_to_read(path)?
+            lock_to_read(&*disk, path)?
         } else {
-            fs::create_dir_all(blocks_dir(path))?;
-            fs::create_dir_all(&wal_dir)?;
-            let lock = lock_to_write(path)?;
-            disk::remove_unfinished(&blocks_dir(path))?;
-            disk::remove_unfinished(&wal_dir)?;
-            disk::remove_unfinished(path)?;
-            snapshot::remove_unfinished(path)?;
-            import::remove_unfinished(path)?;
-            Some(lock)
+            disk.create_dir_all(&blocks_dir)?;
+            disk.create_dir_all(&wal_dir)?;
+            disk.lock(&path.join(LOCK))?.ok_or_else(|| {
+                io::Error::other("another process has it open; stop that one, or use another directory")
+            })?
         };
         self.dir = Some(DataDir { path: path.to_owned(), _lock: lock });
+        refuse_newer(&*disk, &blocks_dir, block::EXTENSION, block::MAGIC)?;
+        refuse_newer(&*disk, &wal_dir, SEGMENT, FILE_MAGIC)?;
+        refuse_newer(&*disk, &wal_dir, CHECKPOINT, FILE_MAGIC)?;
+        if !self.options.read_only {
+            disk::remove_unfinished(&*disk, &blocks_dir)?;
+            disk::remove_unfinished(&*disk, &wal_dir)?;
+            disk::remove_unfinished(&*disk, path)?;
+            snapshot::remove_unfinished(path);
+            import::remove_unfinished(path)?;
+        }
         let ring = self.open_blocks(path)?;
         self.min_valid.fetch_max(ring.sealed_until, Ordering::Relaxed);
         if let Some(newest) = ring.blocks.iter().map(|b| b.footer().ts.1).max() {
             self.max_ts.fetch_max(newest, Ordering::Relaxed);
         }
         *write(&self.ring) = ring;
-        let (ended, number) = self.replay(path, &wal_dir)?;
+        let (ended, number) = self.replay(path, &wal_dir, progress)?;
         self.open_deleted(path);
         if self.options.read_only {
             return Ok(());
@@ -123,21 +141,22 @@ impl Db {
             window_ms: self.options.window_ms,
             sync_each: self.options.fsync == FsyncPolicy::Always,
         };
-        self.wal = Some(Wal::create(&wal_dir, options, ended, number)?);
+        self.wal = Some(Wal::new(disk, &wal_dir, options, ended, number));
         Ok(())
     }
 
     fn open_blocks(&self, dir: &Path) -> io::Result<Ring> {
         let mut blocks = Vec::new();
-        for path in files_in(&blocks_dir(dir), self.options.read_only)? {
+        for entry in files_in(&*self.disk, &blocks_dir(dir), self.options.read_only)? {
+            let path = entry.path;
             if path.extension().is_none_or(|e| e != block::EXTENSION) {
                 continue;
             }
-            match Block::open(&path) {
+            match Block::open(&*self.disk, &path) {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(error) => {
                     self.metrics.damaged.inc();
-                    let to = self.set_aside(|| disk::quarantine(dir, &path));
+                    let to = self.set_aside(|| disk::quarantine(&*self.disk, dir, &path));
                     tracing::error!(block = %path.display(), %error, set_aside = ?to, "A block is damaged; its samples are missing");
                 }
             }
@@ -153,12 +172,17 @@ impl Db {
     }
 
     /// Reads the WAL into the head. Returns the segments that stay and the number of the next.
-    fn replay(&self, dir: &Path, wal_dir: &Path) -> io::Result<(Vec<Segment>, u64)> {
-        if self.options.read_only && !wal_dir.exists() {
+    fn replay(
+        &self,
+        dir: &Path,
+        wal_dir: &Path,
+        progress: &ReplayProgress,
+    ) -> io::Result<(Vec<Segment>, u64)> {
+        if self.options.read_only && !self.disk.exists(wal_dir) {
             return Ok((Vec::new(), 0));
         }
-        let checkpoints = numbered_files(wal_dir, CHECKPOINT)?;
-        let segments = numbered_files(wal_dir, SEGMENT)?;
+        let checkpoints = numbered_files(&*self.disk, wal_dir, CHECKPOINT)?;
+        let segments = numbered_files(&*self.disk, wal_dir, SEGMENT)?;
         let mut replay = Replay::new(self, dir);
         // The newest is enough, unless it is damaged: then everything that names a series is welcome.
         let mut known_before = 0;
@@ -168,11 +192,18 @@ impl Db {
             }
         }
         let mut ended = Vec::new();
+        let bounds = (segments.first().map_or(0, |s| s.0), segments.last().map_or(0, |s| s.0));
+        progress.begin(bounds.0, bounds.1);
         for (number, _) in &segments {
             let path = file_path(wal_dir, *number, SEGMENT);
+            progress.reached(*number);
+            if (*number - bounds.0).is_multiple_of(SEGMENTS_TO_LOG) && segments.len() > 1 {
+                tracing::info!(segment = *number, last = bounds.1, "Replaying the WAL");
+            }
             let (max_ts, bytes) = replay.segment(&path, *number >= known_before)?;
             ended.push(Segment { number: *number, bytes, max_ts });
         }
+        progress.end();
         let report = (replay.samples.load(Ordering::Relaxed), replay.lost_samples.load(Ordering::Relaxed));
         let (damaged_bytes, generation_max) = (replay.damaged_bytes, replay.generation_max);
         let mut index = write(&self.index);
@@ -190,6 +221,8 @@ impl Db {
         }
         if damaged_bytes > 0 || report.1 > 0 {
             self.metrics.damaged.inc();
+            self.metrics.damaged_bytes.inc_by(damaged_bytes);
+            self.metrics.lost_samples.inc_by(report.1);
             tracing::error!(
                 damaged_bytes,
                 samples_of_unknown_series = report.1,
@@ -201,47 +234,51 @@ impl Db {
     }
 }
 
-/// Takes the directory for this process alone.
-fn lock_to_write(dir: &Path) -> io::Result<File> {
-    let lock = File::create(dir.join(LOCK))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            Err(io::Error::other("another process has it open; stop that one, or use another directory"))
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
 /// Makes sure that nobody changes the directory while it is read; others may read it as well. A copy may have no lock
 /// file, and a file system for reading only may know no locks.
-pub(super) fn lock_to_read(dir: &Path) -> io::Result<Option<File>> {
-    if !dir.is_dir() {
+pub(super) fn lock_to_read(disk: &dyn Disk, dir: &Path) -> io::Result<Lock> {
+    if !disk.exists(dir) {
         return Err(io::Error::other("there is no such directory"));
     }
-    if !dir.join(WAL).is_dir() && !blocks_dir(dir).is_dir() {
+    if !disk.exists(&dir.join(WAL)) && !disk.exists(&blocks_dir(dir)) {
         return Err(io::Error::other("it is no data directory: it has neither blocks nor a WAL"));
     }
-    let lock = match File::open(dir.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Err(io::Error::other(
+    disk.lock_to_read(&dir.join(LOCK))?.ok_or_else(|| {
+        io::Error::other(
             "a server has it open and changes it; stop that one, or read a snapshot of it \
              (POST /api/v1/admin/tsdb/snapshot, with --web.enable-admin-api)",
-        )),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(lock)),
-    }
+        )
+    })
 }
 
 /// The files of a directory; one that is missing has none if that is no reason to fail.
-fn files_in(dir: &Path, may_be_missing: bool) -> io::Result<Vec<PathBuf>> {
-    if may_be_missing && !dir.exists() {
+fn files_in(disk: &dyn Disk, dir: &Path, may_be_missing: bool) -> io::Result<Vec<Entry>> {
+    if may_be_missing && !disk.exists(dir) {
         return Ok(Vec::new());
     }
-    fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
+    disk.list(dir)
+}
+
+/// Fails if a file was written by a version that is not known here; nothing has been changed then.
+fn refuse_newer(disk: &dyn Disk, dir: &Path, extension: &str, magic: [u8; 8]) -> io::Result<()> {
+    let (name, known) = magic.split_at(7);
+    for entry in
+        files_in(disk, dir, true)?.into_iter().filter(|e| e.path.extension().is_some_and(|x| x == extension))
+    {
+        let start = disk.read_start(&entry.path, magic.len())?;
+        // Versions have an odd number of bits set, so that a flipped bit is damage and no newer version.
+        let version = start.get(7).is_some_and(|v| *v > known[0] && v.count_ones() % 2 == 1);
+        if version && start.starts_with(name) {
+            return Err(io::Error::other(format!(
+                "{} has format version {}, and this program knows up to {}: it was written by a newer version; \
+                 nothing was changed (hint: start that version)",
+                entry.path.display(),
+                start[7],
+                known[0]
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A replay at work.
@@ -269,7 +306,7 @@ impl<'a> Replay<'a> {
 
     /// Reads a checkpoint; returns whether it is whole.
     fn checkpoint(&mut self, path: &Path) -> io::Result<bool> {
-        let bytes = fs::read(path)?;
+        let bytes = self.db.disk.read(path)?;
         let found = scan(&bytes);
         let mut end = None;
         let mut series = 0u64;
@@ -292,11 +329,13 @@ impl<'a> Replay<'a> {
 
     /// Reads a segment; returns the time of its newest sample and its bytes.
     fn segment(&mut self, path: &Path, names: bool) -> io::Result<(Timestamp, u64)> {
-        let bytes = fs::read(path)?;
+        let disk = &*self.db.disk;
+        let bytes = self.db.disk.read(path)?;
         let found = scan(&bytes);
         for piece in &found.damaged {
             self.damaged_bytes += piece.len() as u64;
-            let put = || disk::quarantine_piece(self.dir, path, piece.start as u64, &bytes[piece.clone()]);
+            let put =
+                || disk::quarantine_piece(disk, self.dir, path, piece.start as u64, &bytes[piece.clone()]);
             let to = self.db.set_aside(put);
             tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), set_aside = ?to, "A piece of the WAL is damaged");
         }
@@ -306,8 +345,8 @@ impl<'a> Replay<'a> {
             tracing::warn!(segment = %path.display(), offset = at, bytes = bytes.len() - at, "The end of the WAL is torn: a write was cut short there");
         }
         if let Some(at) = found.torn.filter(|_| !self.db.options.read_only) {
-            let to = disk::quarantine_piece(self.dir, path, at as u64, &bytes[at..]);
-            if let Err(error) = to.and_then(|_| File::options().write(true).open(path)?.set_len(at as u64)) {
+            let to = disk::quarantine_piece(disk, self.dir, path, at as u64, &bytes[at..]);
+            if let Err(error) = to.and_then(|_| disk.truncate(path, at as u64)) {
                 tracing::warn!(segment = %path.display(), %error, "The torn end of the WAL stays");
             }
         }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::api::{Samples, StorageError};
 use super::block::{self, BlockWriter};
 use super::db::{Db, lock, read};
-use super::disk;
+use super::disk::{self, Disk as _, RealDisk};
 use super::head::ChunkScratch;
 use super::open::{blocks_dir, wal_dir};
 use super::tombstones::{Deleted, Tombstones};
@@ -23,22 +23,16 @@ use crate::model::Timestamp;
 const SNAPSHOTS: &str = "snapshots";
 const UNFINISHED: &str = "tmp";
 
-/// Removes snapshots that a crash left unfinished.
-///
-/// # Errors
-/// When one cannot be removed.
-pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    let snapshots = dir.join(SNAPSHOTS);
-    if !snapshots.is_dir() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(snapshots)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == UNFINISHED) {
-            fs::remove_dir_all(path)?;
+/// Removes snapshots that a crash left unfinished. One that cannot be removed stays: nothing reads it.
+pub fn remove_unfinished(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir.join(SNAPSHOTS)) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|e| e == UNFINISHED)
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            tracing::warn!(snapshot = %path.display(), %error, "An unfinished snapshot cannot be removed");
         }
     }
-    Ok(())
 }
 
 impl Db {
@@ -61,7 +55,7 @@ impl Db {
             fs::create_dir(&unfinished)?;
             self.write_snapshot(&unfinished, skip_head)?;
             fs::rename(&unfinished, &finished)?;
-            disk::sync_dir(&snapshots)
+            RealDisk.sync_dir(&snapshots)
         };
         if let Err(error) = write() {
             let _nothing_there = fs::remove_dir_all(&unfinished);
@@ -87,9 +81,9 @@ impl Db {
         if !skip_head {
             self.write_head(&blocks_dir(to), ring.sealed_until)?;
         }
-        all.save(to)?;
+        all.save(&RealDisk, to)?;
         let metadata = read(&self.metadata).clone();
-        disk::write_whole(&file_path(&wal_dir(to), 1, CHECKPOINT), |out| {
+        let checkpoint = |out: &mut dyn Write| {
             let mut frame = FrameBuilder::default();
             out.write_all(&FILE_MAGIC)?;
             frame.metadata(metadata.iter().map(|(n, m)| (n.as_str(), m)));
@@ -99,9 +93,10 @@ impl Db {
             frame.clear();
             frame.checkpoint_end(0);
             out.write_all(frame.finish())
-        })?;
+        };
+        disk::write_whole(&RealDisk, &file_path(&wal_dir(to), 1, CHECKPOINT), checkpoint, |_| Ok(()))?;
         for dir in [&blocks_dir(to), &wal_dir(to), to] {
-            disk::sync_dir(dir)?;
+            RealDisk.sync_dir(dir)?;
         }
         Ok(())
     }
@@ -121,7 +116,7 @@ impl Db {
         let path = blocks.join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
         let pairs: Vec<(&str, &str)> = series.pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
         let deleted: std::sync::Arc<Deleted> = self.deleted();
-        let footer = disk::write_whole(&path, |out| {
+        let fill = |out: &mut dyn Write| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());
             for i in &series.order {
@@ -138,7 +133,8 @@ impl Db {
                 writer.series(series.ranks(*i), &samples)?;
             }
             writer.finish()
-        })?;
+        };
+        let (footer, ()) = disk::write_whole(&RealDisk, &path, fill, |_| Ok(()))?;
         if footer.samples == 0 {
             fs::remove_file(&path)?;
         }

@@ -624,7 +624,7 @@ fn limits_refuse_clearly() {
 
 #[test]
 fn texts_of_labels_are_bounded() {
-    let o = StorageOptions { label_bytes_max: 100_000, ..StorageOptions::default() };
+    let o = StorageOptions { memory_bytes_max: 100_000, ..StorageOptions::default() };
     let storage = Storage::open(o).unwrap();
     let mut a = storage.appender();
     let long = "v".repeat(10_000);

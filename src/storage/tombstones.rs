@@ -15,15 +15,14 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use roaring::RoaringBitmap;
 
 use super::api::Samples;
 use super::coding::{Cursor, crc32c, put_signed, put_varint, u32_at};
-use super::disk;
+use super::disk::{self, Disk};
 use crate::model::Timestamp;
 
 /// Begins the file; the last byte is the version.
@@ -153,8 +152,8 @@ impl Tombstones {
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
-    pub fn load(dir: &Path) -> Result<Self, TombstonesError> {
-        match fs::read(path_in(dir)) {
+    pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Self, TombstonesError> {
+        match disk.read(&path_in(dir)) {
             Ok(bytes) => Tombstones::decode(&bytes).ok_or(TombstonesError::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Tombstones::default()),
             Err(error) => Err(error.into()),
@@ -165,16 +164,17 @@ impl Tombstones {
     ///
     /// # Errors
     /// When it cannot be written; the one before is then still there.
-    pub fn save(&self, dir: &Path) -> io::Result<()> {
+    pub fn save(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         let path = path_in(dir);
         if self.head.parts.is_empty() && self.blocks.values().all(Deleted::is_empty) {
-            return match fs::remove_file(&path) {
-                Ok(()) => disk::sync_dir(dir),
+            return match disk.remove(&path) {
+                Ok(()) => disk.sync_dir(dir),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             };
         }
-        disk::write_whole(&path, |out| out.write_all(&self.encode()))
+        disk::write_whole(disk, &path, |out| out.write_all(&self.encode()), |_| Ok(()))?;
+        disk.sync_dir(dir)
     }
 
     fn encode(&self) -> Vec<u8> {

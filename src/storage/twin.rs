@@ -39,16 +39,13 @@ impl Twin {
                 _ => return Some(Err(AppendError::TooOld)),
             }
         }
-        match column.get(&ts) {
-            Some((held, _)) => {
-                let same = match (held, &value) {
-                    (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
-                    (Value::Histogram(a), Value::Histogram(b)) => a == b,
-                    _ => false,
-                };
-                return if same { None } else { Some(Err(AppendError::DuplicateTimestamp)) };
-            }
-            None => {}
+        if let Some((held, _)) = column.get(&ts) {
+            let same = match (held, &value) {
+                (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
+                (Value::Histogram(a), Value::Histogram(b)) => a == b,
+                _ => false,
+            };
+            return if same { None } else { Some(Err(AppendError::DuplicateTimestamp)) };
         }
         column.insert(ts, (value, start));
         Some(Ok(()))

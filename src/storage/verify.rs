@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::api::{Samples, StorageError};
 use super::block::reader::ReadScratch;
 use super::block::{self, Block};
+use super::disk::RealDisk;
 use super::open::{blocks_dir, lock_to_read, wal_dir};
 use super::tombstones::Tombstones;
 use super::wal::frame::{self, Section};
@@ -59,14 +60,14 @@ pub fn verify(
         problem(&Problem { path: path.to_owned(), at, what });
     };
     let failed = |e: io::Error| StorageError::Open { path: dir.display().to_string(), reason: e.to_string() };
-    let _lock = lock_to_read(dir).map_err(failed)?;
+    let _lock = lock_to_read(&RealDisk, dir).map_err(failed)?;
     let blocks = block_files(dir).map_err(failed)?;
     let wal = wal_dir(dir);
     let numbered = |extension: &str| -> io::Result<Vec<PathBuf>> {
         if !wal.is_dir() {
             return Ok(Vec::new());
         }
-        let files = numbered_files(&wal, extension)?;
+        let files = numbered_files(&RealDisk, &wal, extension)?;
         Ok(files.into_iter().map(|(number, _)| file_path(&wal, number, extension)).collect())
     };
     let (segments, checkpoints) = (numbered(SEGMENT).map_err(failed)?, numbered(CHECKPOINT).map_err(failed)?);
@@ -75,7 +76,7 @@ pub fn verify(
     let mut ranges: Vec<((Timestamp, Timestamp), PathBuf)> = Vec::new();
     for path in &blocks {
         done.blocks += 1;
-        match Block::open(path) {
+        match Block::open(&RealDisk, path) {
             Ok(block) => {
                 done.samples += block.footer().samples;
                 ranges.push((block.footer().range, path.clone()));
@@ -108,7 +109,7 @@ pub fn verify(
             progress(done.bytes, all);
         }
     }
-    if let Err(error) = Tombstones::load(dir) {
+    if let Err(error) = Tombstones::load(&RealDisk, dir) {
         problem(&mut done, &super::tombstones::path_in(dir), None, error.to_string());
     }
     Ok(done)

@@ -4,6 +4,7 @@
 
 mod alert_path;
 mod bad_input;
+mod crash;
 mod dashboard;
 mod defaults;
 mod lifecycle;

@@ -142,6 +142,21 @@ impl Server {
             .unwrap_or_else(|| panic!("not ready: {}", self.log()));
     }
 
+    /// Starts the binary and kills it so long after.
+    pub fn start_and_kill(&self, after: Duration) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_streamgate"))
+            .args(&self.args)
+            .arg("--web.listen-address=127.0.0.1:0")
+            .current_dir(self.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::park_timeout(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }

@@ -23,6 +23,8 @@ async fn start(router: Router, limits: ServeLimits) -> Running {
     let address = listener.local_addr().unwrap();
     let metrics = ApiMetrics::register(&mut telemetry::new_registry());
     let (stop, stopped) = watch::channel(false);
+    // The sender may go: the last router stays.
+    let router = watch::channel(router).1;
     let task = tokio::spawn(serve(vec![listener], router, limits, metrics.clone(), stopped));
     Running { address, stop, task, metrics }
 }

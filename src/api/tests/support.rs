@@ -137,6 +137,7 @@ impl TestServer {
             metrics,
             clock,
             readiness: readiness.clone(),
+            replay: Default::default(),
             live: live_receiver,
             lifecycle: setup.with_lifecycle.then_some(lifecycle),
             enable_admin: setup.with_admin,

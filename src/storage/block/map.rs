@@ -8,7 +8,14 @@ use std::path::Path;
 
 /// The bytes of a file that does not change while it is mapped.
 #[derive(Debug)]
-pub struct Map(memmap2::Mmap);
+pub struct Map(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Mapped(memmap2::Mmap),
+    #[cfg(test)]
+    Copied(Box<[u8]>),
+}
 
 impl Map {
     /// Maps a block. The file must be one that is only ever written beside its place, renamed into it, and removed.
@@ -23,7 +30,13 @@ impl Map {
         // pages alone. Other processes are kept out by the lock on the data directory; whoever truncates its files
         // by hand ends this process (SIGBUS) but cannot make it read what is not there.
         let map = unsafe { memmap2::Mmap::map(&file)? };
-        Ok(Map(map))
+        Ok(Map(Kind::Mapped(map)))
+    }
+
+    /// Bytes that are no file.
+    #[cfg(test)]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Map(Kind::Copied(bytes.into()))
     }
 }
 
@@ -31,6 +44,10 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Kind::Mapped(map) => map,
+            #[cfg(test)]
+            Kind::Copied(bytes) => bytes,
+        }
     }
 }

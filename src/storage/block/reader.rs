@@ -1,7 +1,6 @@
 //! Reads a block where it lies.
 
 use std::borrow::Cow;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -20,6 +19,7 @@ use crate::storage::chunk::open::trim;
 use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{CHUNK_SAMPLES_MAX, floats, histograms, ints};
 use crate::storage::coding::{Cursor, crc32c, u32_at, u64_at};
+use crate::storage::disk::Disk;
 use crate::storage::index::{Lookup, select_unless};
 
 /// Why a file is no block.
@@ -66,9 +66,9 @@ impl Block {
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn open(path: &Path) -> Result<Self, BlockError> {
+    pub fn open(disk: &dyn Disk, path: &Path) -> Result<Self, BlockError> {
         static OPENED: AtomicU64 = AtomicU64::new(0);
-        let map = Map::open(path)?;
+        let map = disk.map(path)?;
         let footer = Footer::from_block(&map).ok_or(BlockError::Footer)?;
         let pages = footer.data_bytes.div_ceil(PAGE_BYTES as u64);
         Ok(Block {
@@ -81,6 +81,24 @@ impl Block {
             deletions: Deletions::default(),
             map,
         })
+    }
+
+    /// Opens a block that was just written and compares all checksums.
+    ///
+    /// # Errors
+    /// When it does not read back as it was written.
+    pub fn open_verified(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let block = Block::open(disk, path).map_err(io::Error::other)?;
+        if !block.verify() {
+            return Err(io::Error::other("the block does not read back as it was written"));
+        }
+        Ok(block)
+    }
+
+    /// The block after its file was renamed.
+    #[must_use]
+    pub fn moved_to(self, path: &Path) -> Self {
+        Block { path: path.to_owned(), ..self }
     }
 
     #[must_use]
@@ -109,14 +127,6 @@ impl Block {
     #[must_use]
     pub fn overlaps(&self, from: Timestamp, to: Timestamp) -> bool {
         self.footer.ts.0 <= to && self.footer.ts.1 >= from
-    }
-
-    /// Removes the file. Readers that hold the block go on reading.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn remove(&self) -> io::Result<()> {
-        fs::remove_file(&self.path)
     }
 
     /// Verifies every checksum; false if one is wrong.

@@ -14,7 +14,7 @@ pub mod prometheus;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ use super::api::StorageError;
 use super::block::{self, Block};
 use super::columns::{Collisions, SampleRef};
 use super::db::{Db, Ring, lock, write};
-use super::disk;
+use super::disk::{self, RealDisk};
 use super::open::blocks_dir;
 use crate::model::{Labels, Metadata, Timestamp};
 
@@ -220,7 +220,7 @@ impl Importer {
             self.place(&runs).map_err(failed)?;
         }
         progress(all, all);
-        disk::sync_dir(&blocks_dir(&self.dir)).map_err(failed)?;
+        db.disk.sync_dir(&blocks_dir(&self.dir)).map_err(failed)?;
         db.update_gauges();
         Ok(self.done)
     }
@@ -240,9 +240,14 @@ impl Importer {
             None => blocks_dir(&self.dir).join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION)),
         };
         let sources: Vec<&Block> = old.map(|b| &**b).into_iter().chain(&runs).collect();
-        let (_, collisions) = disk::write_whole(&path, |out| block::merge(&sources, range, out))?;
+        let disk = Arc::clone(&self.db.disk);
+        let merge = |out: &mut dyn Write| block::merge(&sources, range, out);
+        let verify = |path: &Path| Block::open_verified(&*disk, path);
+        let ((_, collisions), new) = disk::write_whole(&*disk, &path, merge, verify)?;
+        // Before the runs, which hold the same samples, are removed.
+        disk.sync_dir(&blocks_dir(&self.dir))?;
         self.count(collisions);
-        let new = Arc::new(Block::open(&path).map_err(io::Error::other)?);
+        let new = Arc::new(new.moved_to(&path));
         self.done.bytes += new.bytes();
         match old {
             Some(old) => {
@@ -279,5 +284,5 @@ impl Drop for Importer {
 }
 
 fn open_all(runs: &[PathBuf]) -> io::Result<Vec<Block>> {
-    runs.iter().map(|path| Block::open(path).map_err(io::Error::other)).collect()
+    runs.iter().map(|path| Block::open(&RealDisk, path).map_err(io::Error::other)).collect()
 }

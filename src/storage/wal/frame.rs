@@ -98,6 +98,17 @@ impl FrameBuilder {
         self.buf.len()
     }
 
+    /// What was put in, without a checksum yet.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// Adds sections that another builder has made.
+    pub fn raw(&mut self, sections: &[u8]) {
+        self.buf.extend_from_slice(sections);
+    }
+
     fn begin(&mut self, kind: u8) {
         self.section = self.buf.len();
         self.buf.extend_from_slice(&[kind, 0, 0, 0, 0]);

@@ -1,0 +1,91 @@
+//! What storage asks of a file system.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::storage::block::map::Map;
+
+/// A file system. Every call blocks. Errors are those of the system; a call that fails may be made again.
+#[allow(clippy::missing_errors_doc, reason = "said once, above")]
+pub trait Disk: Debug + Send + Sync {
+    /// Makes a directory and those above it; one that is there is fine.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Opens a file for appending: a new one, or the one that is there, emptied. Its name is durable after
+    /// [`Disk::sync_dir`].
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+
+    /// All bytes of a file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The first `n` bytes of a file, or fewer if it is shorter.
+    fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>>;
+
+    /// The bytes of a block where they lie: of a file that is never changed, only removed.
+    fn map(&self, path: &Path) -> io::Result<Map>;
+
+    /// The files of a directory, in any order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Whether there is such a file or directory.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Cuts a file off.
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()>;
+
+    /// Gives a file another name; a file that had it is gone.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes durable what was created, renamed or removed in `dir`.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much room the file system of `dir` has.
+    fn room(&self, dir: &Path) -> io::Result<Room>;
+
+    /// Locks a file, made if it is not there, against other processes; `None` if one of them holds it.
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
+
+    /// As [`Disk::lock`], beside others that only read, and held in name only where there is no such file or the file
+    /// system knows no locks.
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Lock>>;
+}
+
+/// A file that is written.
+#[allow(clippy::missing_errors_doc, reason = "as for `Disk`")]
+pub trait DiskFile: Debug + Send + Sync {
+    /// Adds bytes at the end. After an error some of them may be there.
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file off; what is appended next begins there.
+    fn truncate(&self, bytes: u64) -> io::Result<()>;
+
+    /// Makes the file's bytes durable. After an error it is not known which are, and a later call that succeeds does
+    /// not say so of those.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A file in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// Room of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// What may be written yet.
+    pub free: u64,
+    pub total: u64,
+}
+
+/// Held as long as this value lives.
+#[derive(Debug)]
+pub struct Lock {
+    /// Locked as long as it is open.
+    pub(super) _file: Option<File>,
+}

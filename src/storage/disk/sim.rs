@@ -1,0 +1,360 @@
+//! A disk in memory that fails when it is told to.
+//!
+//! Operations that change something are counted. At a chosen one a [`Fault`] happens: an error, once or for a while; a
+//! bit that flips on its way; or the end of the process or of the power, after which nothing works until
+//! [`SimDisk::restart`]. What was not synced is lost with the power, or part of it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, DiskFile, Entry, Lock, Room};
+use crate::storage::block::map::Map;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Half of a write is made; anything else is not done at all. No space is left.
+    ShortWrite,
+    NoSpace,
+    Io,
+    /// A bit of the bytes written flips, and nobody says so.
+    BitFlip,
+    /// The process is killed in the middle of the operation: half of a write is made.
+    Kill,
+    /// The machine is: what was not synced is gone.
+    PowerLoss,
+    /// The machine is: half of what was not synced is gone, and names are as they were last.
+    PowerLossTorn,
+}
+
+/// A fault to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// The operation at which it happens, counted from 0.
+    pub at: u64,
+    /// So many operations fail, one after the other.
+    pub times: u64,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    /// The bytes as the disk has them.
+    durable: Vec<u8>,
+    /// Bytes that a failed sync has lost: in memory they are as they were, and no later sync writes them.
+    dropped: Vec<std::ops::Range<usize>>,
+}
+
+type Inode = Arc<Mutex<File>>;
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<PathBuf, Inode>,
+    /// The names as the disk has them.
+    durable: BTreeMap<PathBuf, Inode>,
+    dirs: BTreeSet<PathBuf>,
+    operations: u64,
+    fault: Option<Fault>,
+    hits: u64,
+    /// Set by a kill or a loss of power.
+    gone: Option<Kind>,
+    room: Option<u64>,
+}
+
+/// A disk in memory. Cloning gives a handle to the same one.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn error(kind: Kind) -> io::Error {
+    match kind {
+        Kind::ShortWrite | Kind::NoSpace => io::ErrorKind::StorageFull.into(),
+        _ => io::Error::other("input/output error"),
+    }
+}
+
+/// What becomes of an operation.
+enum Fate {
+    Done,
+    Flipped,
+    /// Half done, then the error.
+    Half(io::Error),
+    Refused(io::Error),
+}
+
+impl State {
+    fn fate(&mut self) -> Fate {
+        if self.gone.is_some() {
+            return Fate::Refused(io::Error::other("the process is gone"));
+        }
+        let n = self.operations;
+        self.operations += 1;
+        let Some(fault) = self.fault.filter(|f| n >= f.at && n - f.at < f.times) else { return Fate::Done };
+        self.hits += 1;
+        match fault.kind {
+            Kind::BitFlip => Fate::Flipped,
+            Kind::ShortWrite => Fate::Half(error(fault.kind)),
+            Kind::Kill | Kind::PowerLoss | Kind::PowerLossTorn => {
+                self.gone = Some(fault.kind);
+                Fate::Half(error(fault.kind))
+            }
+            Kind::NoSpace | Kind::Io => Fate::Refused(error(fault.kind)),
+        }
+    }
+
+    /// As [`State::fate`], for what is done as a whole or not.
+    fn whole(&mut self) -> io::Result<()> {
+        match self.fate() {
+            Fate::Done | Fate::Flipped => Ok(()),
+            Fate::Half(error) | Fate::Refused(error) => Err(error),
+        }
+    }
+
+    fn file(&self, path: &Path) -> io::Result<Inode> {
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn used(&self) -> u64 {
+        self.files.values().map(|f| lock(f).bytes.len() as u64).sum()
+    }
+}
+
+impl SimDisk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// How many operations there were.
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// How many operations a fault has hit.
+    pub fn faults(&self) -> u64 {
+        self.lock().hits
+    }
+
+    /// Whether nothing works until a restart.
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone.is_some()
+    }
+
+    pub fn files(&self, dir: &Path) -> Vec<PathBuf> {
+        self.lock().files.keys().filter(|p| p.parent() == Some(dir)).cloned().collect()
+    }
+
+    pub fn fail(&self, fault: Fault) {
+        self.lock().fault = Some(fault);
+    }
+
+    /// Bounds the bytes of all files together.
+    pub fn bound(&self, bytes: Option<u64>) {
+        self.lock().room = bytes;
+    }
+
+    /// Changes a file behind everybody's back.
+    pub fn damage(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = self.lock().file(path).unwrap();
+        let mut file = lock(&file);
+        change(&mut file.bytes);
+        file.durable = file.bytes.clone();
+    }
+
+    /// The disk works again, with what the end of the process or of the power has left; all faults are over.
+    pub fn restart(&self) {
+        let mut state = self.lock();
+        state.fault = None;
+        match state.gone.take() {
+            Some(Kind::PowerLoss) => {
+                state.files = state.durable.clone();
+                for file in state.files.values() {
+                    let mut file = lock(file);
+                    file.bytes = file.durable.clone();
+                    file.dropped.clear();
+                }
+            }
+            Some(Kind::PowerLossTorn) => {
+                state.durable = state.files.clone();
+                for file in state.files.values() {
+                    let mut file = lock(file);
+                    let durable = file.durable.len();
+                    let half = durable + file.bytes.len().saturating_sub(durable) / 2;
+                    file.bytes.truncate(half);
+                    let dropped = std::mem::take(&mut file.dropped);
+                    for range in dropped {
+                        let end = range.end.min(half);
+                        if range.start < end {
+                            file.bytes[range.start..end].fill(0);
+                        }
+                    }
+                    file.durable = file.bytes.clone();
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        if !state.dirs.contains(dir) {
+            state.whole()?;
+            state.dirs.insert(dir.to_owned());
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.lock();
+        state.whole()?;
+        let file: Inode = Arc::default();
+        state.files.insert(path.to_owned(), Arc::clone(&file));
+        Ok(Box::new(SimFile { disk: self.clone(), file }))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let file = self.lock().file(path)?;
+        let bytes = lock(&file).bytes.clone();
+        Ok(bytes)
+    }
+
+    fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = self.read(path)?;
+        bytes.truncate(n);
+        Ok(bytes)
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Map> {
+        Ok(Map::from_bytes(self.read(path)?))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let state = self.lock();
+        let here = state.files.iter().filter(|(path, _)| path.parent() == Some(dir));
+        Ok(here.map(|(path, f)| Entry { path: path.clone(), bytes: lock(f).bytes.len() as u64 }).collect())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        let state = self.lock();
+        state.files.contains_key(path) || state.dirs.contains(path)
+    }
+
+    fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        state.whole()?;
+        let file = state.file(path)?;
+        lock(&file).bytes.truncate(bytes as usize);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.whole()?;
+        let file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.whole()?;
+        state.files.remove(path).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.whole()?;
+        let here = |path: &Path| path.parent() == Some(dir);
+        let mut durable = std::mem::take(&mut state.durable);
+        durable.retain(|path, _| !here(path));
+        durable.extend(state.files.iter().filter(|(p, _)| here(p)).map(|(p, f)| (p.clone(), Arc::clone(f))));
+        state.durable = durable;
+        Ok(())
+    }
+
+    fn room(&self, _dir: &Path) -> io::Result<Room> {
+        let state = self.lock();
+        let total = state.room.unwrap_or(u64::MAX / 2);
+        Ok(Room { free: total.saturating_sub(state.used()), total })
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Option<Lock>> {
+        Ok(Some(Lock { _file: None }))
+    }
+
+    fn lock_to_read(&self, path: &Path) -> io::Result<Option<Lock>> {
+        Disk::lock(self, path)
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    disk: SimDisk,
+    file: Inode,
+}
+
+impl DiskFile for SimFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        let fate = state.fate();
+        let left = state.room.map_or(u64::MAX, |r| r.saturating_sub(state.used()));
+        let mut file = lock(&self.file);
+        match fate {
+            Fate::Refused(error) => Err(error),
+            Fate::Half(error) => {
+                file.bytes.extend_from_slice(&bytes[..bytes.len() / 2]);
+                Err(error)
+            }
+            _ if (bytes.len() as u64) > left => {
+                file.bytes.extend_from_slice(&bytes[..left as usize]);
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Fate::Done => {
+                file.bytes.extend_from_slice(bytes);
+                Ok(())
+            }
+            Fate::Flipped => {
+                let at = file.bytes.len() + bytes.len() / 2;
+                file.bytes.extend_from_slice(bytes);
+                if let Some(byte) = file.bytes.get_mut(at) {
+                    *byte ^= 0x10;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn truncate(&self, bytes: u64) -> io::Result<()> {
+        self.disk.lock().whole()?;
+        lock(&self.file).bytes.truncate(bytes as usize);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let fate = self.disk.lock().whole();
+        let mut file = lock(&self.file);
+        if let Err(error) = fate {
+            let unsynced = file.durable.len()..file.bytes.len();
+            file.dropped.push(unsynced);
+            return Err(error);
+        }
+        let mut durable = file.bytes.clone();
+        for range in &file.dropped {
+            let end = range.end.min(durable.len());
+            if range.start < end {
+                durable[range.start..end].fill(0);
+            }
+        }
+        file.durable = durable;
+        Ok(())
+    }
+}
