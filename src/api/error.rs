@@ -176,6 +176,7 @@ impl From<QueryError> for ApiError {
             QueryError::Execution(_)
             | QueryError::TooManySamples { .. }
             | QueryError::TooMuchMemory { .. }
+            | QueryError::TooMuchMemoryTogether { .. }
             | QueryError::TooManySeries { .. } => ErrorKind::Execution,
             QueryError::Timeout => ErrorKind::Timeout,
             QueryError::Cancelled => ErrorKind::Canceled,

@@ -153,6 +153,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
                 timeout: Duration::from_millis(options.query_timeout_ms.unsigned_abs()),
                 max_samples: options.query_max_samples,
                 max_bytes: options.query_max_bytes.unwrap_or((memory / 4).max(QUERY_BYTES_MIN)),
+                max_bytes_total: options.query_max_bytes_total.unwrap_or((memory / 2).max(QUERY_BYTES_MIN)),
                 max_series: options.query_max_series,
             },
         },

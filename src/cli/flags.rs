@@ -288,6 +288,9 @@ pub(super) struct ServeFlags {
     /// Bytes that one query may hold in memory, such as 512MB; by default a quarter of what the process may use.
     #[arg(long = "query.max-memory", value_name = "SIZE", value_parser = parse_size, help_heading = "Queries")]
     pub query_max_memory: Option<u64>,
+    /// Bytes that all queries together may hold in memory; by default half of what the process may use.
+    #[arg(long = "query.max-memory-total", value_name = "SIZE", value_parser = parse_size, help_heading = "Queries")]
+    pub query_max_memory_total: Option<u64>,
     /// Series that one query may answer.
     #[arg(
         long = "query.max-series",

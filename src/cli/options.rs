@@ -46,6 +46,8 @@ pub struct ServeOptions {
     pub query_max_samples: u64,
     /// None: a share of the machine's memory.
     pub query_max_bytes: Option<u64>,
+    /// None: a larger share of it.
+    pub query_max_bytes_total: Option<u64>,
     pub query_max_series: usize,
     pub query_max_steps: usize,
     pub query_max_queue: usize,
@@ -148,6 +150,7 @@ impl ServeOptions {
             query_timeout_ms: flags.query_timeout,
             query_max_samples: flags.query_max_samples,
             query_max_bytes: flags.query_max_memory.filter(|bytes| *bytes > 0),
+            query_max_bytes_total: flags.query_max_memory_total.filter(|bytes| *bytes > 0),
             query_max_series: flags.query_max_series,
             query_max_steps: flags.query_max_steps,
             query_max_queue: flags.query_max_queue,

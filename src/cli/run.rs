@@ -229,6 +229,7 @@ mod tests {
             (&["--query.max-steps=0"], "at least 1"),
             (&["--query.max-expression-length=1000000"], "at most"),
             (&["--query.max-memory=5"], "unit"),
+            (&["--query.max-memory-total=5"], "unit"),
             (&["--alertmanager.notification-queue-capacity=9000000000000000000"], "at most"),
             (&["--log.level=loud"], "debug"),
             (&["chekc"], "check"),

@@ -1,7 +1,7 @@
 //! The engine's front: limits, deadline, instant and range queries.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::ast::Expr;
@@ -30,6 +30,8 @@ pub struct QueryLimits {
     pub max_samples: u64,
     /// `--query.max-memory`: bytes of the tables that a query holds at once.
     pub max_bytes: u64,
+    /// `--query.max-memory-total`: the same of all queries that run at once.
+    pub max_bytes_total: u64,
     /// `--query.max-series`: series in the result.
     pub max_series: usize,
 }
@@ -40,6 +42,7 @@ impl Default for QueryLimits {
             timeout: Duration::from_secs(120),
             max_samples: 50_000_000,
             max_bytes: 2 << 30,
+            max_bytes_total: 4 << 30,
             max_series: 1_000_000,
         }
     }
@@ -122,6 +125,11 @@ pub enum QueryError {
     TooMuchMemory { limit: u64 },
     /// `errorType` "execution".
     #[error(
+        "the queries that run now would hold too much memory together (limit {limit} bytes; raise it with --query.max-memory-total, or try again later)"
+    )]
+    TooMuchMemoryTogether { limit: u64 },
+    /// `errorType` "execution".
+    #[error(
         "the result has {series} series, more than the limit of {limit} (raise it with --query.max-series)"
     )]
     TooManySeries { series: usize, limit: usize },
@@ -132,13 +140,15 @@ pub enum QueryError {
 pub struct Engine {
     options: Arc<EngineOptions>,
     clock: Clock,
+    /// Bytes that all queries hold at present.
+    held: Arc<AtomicU64>,
 }
 
 impl Engine {
     /// The clock serves deadlines only, never the evaluation itself.
     #[must_use]
     pub fn new(options: EngineOptions, clock: Clock) -> Self {
-        Engine { options: Arc::new(options), clock }
+        Engine { options: Arc::new(options), clock, held: Arc::default() }
     }
 
     #[must_use]
@@ -165,6 +175,6 @@ impl Engine {
         request: &QueryRequest,
         reader: &Reader,
     ) -> Result<QueryResult, QueryError> {
-        eval::run(&self.options, &self.clock, query, expr, request, reader)
+        eval::run(&self.options, &self.held, &self.clock, query, expr, request, reader)
     }
 }

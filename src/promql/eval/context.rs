@@ -63,7 +63,7 @@ pub(super) struct Context<'a> {
     pub deadline: Duration,
     pub cancelled: &'a AtomicBool,
     pub notes: Notes,
-    pub samples: SampleCount,
+    pub samples: SampleCount<'a>,
     /// What each node costs, if the query asks for it.
     pub profile: Option<Profile>,
     /// Selectors of whose histograms only count and sum are asked for (by address; see [`stats_selectors`]).
@@ -105,8 +105,10 @@ impl std::ops::Sub for Held {
 }
 
 /// Samples read and held, as Prometheus counts them, and the bytes that hold them.
-#[derive(Debug, Default)]
-pub(super) struct SampleCount {
+#[derive(Debug)]
+pub(super) struct SampleCount<'a> {
+    /// Bytes that all queries hold together.
+    together: &'a AtomicU64,
     current: AtomicU64,
     peak: AtomicU64,
     bytes: AtomicU64,
@@ -119,7 +121,22 @@ pub(super) struct SampleCount {
     pub series: AtomicU64,
 }
 
-impl SampleCount {
+impl<'a> SampleCount<'a> {
+    /// Nothing yet, beside what other queries hold.
+    pub fn of(together: &'a AtomicU64) -> Self {
+        SampleCount {
+            together,
+            current: AtomicU64::default(),
+            peak: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+            bytes_peak: AtomicU64::default(),
+            uncounted: AtomicUsize::default(),
+            steps: None,
+            total: AtomicU64::default(),
+            series: AtomicU64::default(),
+        }
+    }
+
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
@@ -131,10 +148,9 @@ impl SampleCount {
     /// These samples are no longer held.
     pub fn release(&self, held: impl Into<Held>) {
         let held = held.into();
-        for (count, part) in [(&self.current, held.samples), (&self.bytes, held.bytes)] {
-            let lower = |now: u64| Some(now.saturating_sub(part));
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
-        }
+        lower(&self.current, held.samples);
+        // Only what this query has added is taken off what all hold.
+        self.together.fetch_sub(lower(&self.bytes, held.bytes), Ordering::Relaxed);
     }
 
     /// Counts samples that were evaluated.
@@ -195,6 +211,20 @@ impl SampleCount {
     }
 }
 
+/// A query that ends, however it does, holds nothing any more.
+impl Drop for SampleCount<'_> {
+    fn drop(&mut self) {
+        self.together.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// Lowers a count, not below zero; answers by how much.
+fn lower(count: &AtomicU64, by: u64) -> u64 {
+    let lowered =
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(by)));
+    lowered.unwrap_or(0).min(by)
+}
+
 impl Context<'_> {
     /// Called between pieces of work of at most some milliseconds.
     pub fn check(&self) -> Result<()> {
@@ -217,8 +247,12 @@ impl Context<'_> {
         if now > self.options.limits.max_samples {
             return Err(self.too_many());
         }
+        let together = self.samples.together.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if now_bytes > self.options.limits.max_bytes {
             return Err(self.too_large());
+        }
+        if together > self.options.limits.max_bytes_total {
+            return Err(QueryError::TooMuchMemoryTogether { limit: self.options.limits.max_bytes_total });
         }
         Ok(())
     }

@@ -49,7 +49,7 @@ mod window;
 mod xxhash;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::columns::{Columns, FLOAT, HISTOGRAM, Point, without_metadata};
 use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
@@ -83,6 +83,7 @@ pub(super) fn is_small(
 /// Evaluates a query.
 pub(super) fn run(
     options: &EngineOptions,
+    held: &AtomicU64,
     clock: &Clock,
     query: &str,
     expr: &Expr,
@@ -101,7 +102,7 @@ pub(super) fn run(
         deadline: clock.monotonic() + timeout,
         cancelled: &request.cancelled,
         notes: notes::Notes::default(),
-        samples: SampleCount::default(),
+        samples: SampleCount::of(held),
         profile: request.profile.then(|| profile::Profile::new(expr)),
         stats: context::stats_selectors(expr),
         threads: threads(),

@@ -85,6 +85,15 @@ fn memory_and_series_are_limited() {
     let error = run("x_total", &range, with(less), &storage).unwrap_err();
     assert_eq!(error, QueryError::TooMuchMemory { limit: less });
     assert!(error.to_string().contains("--query.max-memory"), "{error}");
+    // Many queries together have a limit of their own; what an ended one held counts no more.
+    let both = engine(QueryLimits { max_bytes_total: more, ..QueryLimits::default() });
+    let expr = parse_with("x_total", both.options().features).unwrap();
+    for _ in 0..3 {
+        assert!(both.evaluate("x_total", &expr, &range, &storage.reader()).is_ok());
+    }
+    let both = engine(QueryLimits { max_bytes_total: less, ..QueryLimits::default() });
+    let error = both.evaluate("x_total", &expr, &range, &storage.reader()).unwrap_err();
+    assert_eq!(error, QueryError::TooMuchMemoryTogether { limit: less });
     let few = QueryLimits { max_series: 49, ..QueryLimits::default() };
     let error = run("x_total", &range, few, &storage).unwrap_err();
     assert_eq!(error, QueryError::TooManySeries { series: 50, limit: 49 });
