@@ -15,6 +15,7 @@ mod answer;
 mod body;
 mod dashboard;
 mod error;
+mod exemplars;
 mod export;
 mod federate;
 mod json;

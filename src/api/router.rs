@@ -13,7 +13,8 @@ use tower_http::compression::CompressionLayer;
 
 use super::state::ApiState;
 use super::{
-    admin, dashboard, export, federate, lifecycle, page, push, query, request, rules, series, status, targets,
+    admin, dashboard, exemplars, export, federate, lifecycle, page, push, query, request, rules, series,
+    status, targets,
 };
 
 /// Every route of the server, below the route prefix if there is one.
@@ -64,6 +65,7 @@ fn prometheus() -> Router<Arc<ApiState>> {
         .route("/labels", get(series::labels).post(series::labels))
         .route("/label/{name}/values", get(series::label_values))
         .route("/series", get(series::series).post(series::series))
+        .route("/query_exemplars", get(exemplars::exemplars).post(exemplars::exemplars))
         .route("/metadata", get(series::metadata))
         .route("/rules", get(rules::rules))
         .route("/alerts", get(rules::alerts))

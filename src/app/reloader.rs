@@ -96,6 +96,9 @@ impl Reloader {
             export_match: config.export.add,
             export_drop: config.export.drop,
         };
+        if self.options.exemplar_storage {
+            self.storage.set_exemplars_max(config.storage.exemplars_max);
+        }
         self.storage.set_out_of_order_window(config.storage.out_of_order_window_ms);
         // The receivers of an alert are there before the rules that raise it.
         self.alerts.reload(alerting).await;

@@ -132,6 +132,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
             retention_bytes: options.retention_bytes,
             memory_bytes_max,
             fsync: options.fsync,
+            exemplars_max: if options.exemplar_storage { loaded.config.storage.exemplars_max } else { 0 },
             ..StorageOptions::default()
         };
         move || Storage::open_watched(storage_options, storage_metrics, &replay)

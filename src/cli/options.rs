@@ -59,6 +59,8 @@ pub struct ServeOptions {
     pub rules_max_concurrent: usize,
     pub notification_queue_capacity: usize,
     pub features: Features,
+    /// The feature `exemplar-storage`.
+    pub exemplar_storage: bool,
     pub log_level: String,
     pub log_format: LogFormat,
     /// What to tell the operator once logging runs.
@@ -162,6 +164,7 @@ impl ServeOptions {
             rules_max_concurrent: flags.rules_max_concurrent_evals,
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
             features,
+            exemplar_storage: flags.enable_feature.iter().any(|n| n.trim() == EXEMPLAR_STORAGE),
             log_level: flags.log_level,
             log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
             warnings,
@@ -169,6 +172,8 @@ impl ServeOptions {
         })
     }
 }
+
+const EXEMPLAR_STORAGE: &str = "exemplar-storage";
 
 /// Features that are always on, and those that have no meaning here.
 const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -186,7 +191,6 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("no-scrape-default-port", "it is always on"),
     ("delayed-compaction", "blocks are not compacted"),
     ("auto-reload-config", "reload by SIGHUP or POST /-/reload"),
-    ("exemplar-storage", "exemplars are not stored"),
     ("extra-scrape-metrics", "these series are not written"),
     ("native-histograms", "native histograms are not scraped"),
     ("created-timestamp-zero-ingestion", "created timestamps are not stored"),
@@ -208,7 +212,7 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
 pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<Features, String> {
     let mut features = Features::default();
     for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
-        if features.enable(name) {
+        if features.enable(name) || name == EXEMPLAR_STORAGE {
             continue;
         }
         match name {
@@ -216,8 +220,11 @@ pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<F
             other => warnings.push(match FEATURES_WITHOUT_EFFECT.iter().find(|(n, _)| *n == other) {
                 Some((_, why)) => format!("--enable-feature={other} changes nothing: {why}"),
                 None => {
-                    let known =
-                        FEATURES.iter().map(|f| f.name).chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
+                    let known = FEATURES
+                        .iter()
+                        .map(|f| f.name)
+                        .chain([EXEMPLAR_STORAGE])
+                        .chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
                     let hint = crate::yaml::nearest(other, known)
                         .map_or(String::new(), |n| format!("; did you mean {n}?"));
                     format!("unknown feature {other:?} in --enable-feature{hint}")

@@ -54,6 +54,22 @@ pub struct Exemplar<'a> {
     pub ts: Option<Timestamp>,
 }
 
+impl Exemplar<'_> {
+    /// The labels, decoded; names may come twice, values be empty.
+    #[must_use]
+    pub fn label_pairs(&self) -> Vec<(String, String)> {
+        let mut body = self.labels.to_vec();
+        body.push(b'}');
+        let mut parser = Parser::new(Format::OpenMetrics, &body);
+        // They were read once already.
+        if parser.label_pairs(true).is_err() {
+            return Vec::new();
+        }
+        let owned = |p: &Piece| parser.text(p).into_owned();
+        parser.pairs.iter().map(|(n, v)| (owned(n), owned(v))).collect()
+    }
+}
+
 /// A piece of the body, and whether it has backslashes that stand for something.
 #[derive(Clone, Debug, Default)]
 struct Piece {

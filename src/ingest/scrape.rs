@@ -18,7 +18,7 @@ use super::scrape_cache::{Follower, Line, LineKind, NumberLabel, ResolvedWith, S
 use crate::exposition::{Entry, Format, Parser, Sample, format_openmetrics_float, parse_float};
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MetricType, Timestamp, stale_marker};
 use crate::relabel::Rules;
-use crate::storage::{AppendError, Appender, SeriesRef, StorageError};
+use crate::storage::{AppendError, Appender, Exemplar, SeriesRef, StorageError};
 
 /// How a target's samples are taken.
 #[derive(Clone, Debug)]
@@ -186,6 +186,7 @@ impl Inner {
             number_label: NumberLabel::None,
             untracked: Vec::new(),
             notes: BTreeMap::new(),
+            keeps_exemplars: self.storage.keeps_exemplars(),
         };
         let mut lines = std::mem::take(&mut cache.lines);
         let mut follower = Follower::new(&mut lines);
@@ -318,6 +319,7 @@ struct Walk<'w> {
     /// Series that went away though their line did not: they state their own time now, or are under another type.
     untracked: Vec<SeriesRef>,
     notes: BTreeMap<String, FamilyNote>,
+    keeps_exemplars: bool,
 }
 
 impl Walk<'_> {
@@ -439,6 +441,7 @@ impl Walk<'_> {
                 LineKind::Sample(series, label)
                     if label == self.number_label && self.append(series, ts, sample.value).is_ok() =>
                 {
+                    self.exemplar(series, sample);
                     self.set_tracked(follower, at, series, track);
                     self.stats.post_relabel += 1;
                     follower.accept_at(at);
@@ -460,6 +463,7 @@ impl Walk<'_> {
                     if self.append(series, ts, sample.value).is_err() {
                         self.reject(AppendError::UnknownSeries);
                     }
+                    self.exemplar(series, sample);
                 }
                 // Not remembered: the next scrape asks again.
                 Err(e) => {
@@ -527,6 +531,15 @@ impl Walk<'_> {
         match self.app.append(series, ts, value) {
             Err(AppendError::UnknownSeries) => Err(SeriesGone),
             _ => Ok(()),
+        }
+    }
+
+    /// Appends the exemplar of a sample, if it has one. What is refused is counted by the storage.
+    fn exemplar(&mut self, series: SeriesRef, sample: &Sample<'_>) {
+        if let Some(e) = sample.exemplar.filter(|_| self.keeps_exemplars) {
+            let labels = Labels::from_pairs(e.label_pairs());
+            let exemplar = Exemplar { labels, value: e.value, ts: e.ts.unwrap_or(self.ts) };
+            let _counted = self.app.append_exemplar(series, exemplar);
         }
     }
 

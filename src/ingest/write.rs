@@ -17,7 +17,7 @@ use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
 use crate::model::{FloatHistogram, Labels, Timestamp};
-use crate::storage::{AppendError, Appender, CommitStats, SeriesRef, StorageError};
+use crate::storage::{AppendError, Appender, CommitStats, Exemplar, SeriesRef, StorageError};
 
 /// What a request brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,8 @@ struct Parts {
     floats: Vec<(Timestamp, f64)>,
     /// With the series that they belong to, ascending.
     histograms: Vec<(u32, Timestamp, Arc<FloatHistogram>)>,
+    /// The same.
+    exemplars: Vec<(u32, Exemplar)>,
     families: BTreeMap<String, FamilyNote>,
 }
 
@@ -111,6 +113,9 @@ impl Inner {
         let limit = self.limits.write_bytes_max.min(u32::MAX as usize);
         decompress(encoding, body, limit, message)?;
         parts.take_apart(message, self)?;
+        if !parts.exemplars.is_empty() && !self.storage.keeps_exemplars() {
+            parts.exemplars.clear();
+        }
         self.look_up(parts);
         let mut append = Append {
             ingest: self,
@@ -174,6 +179,7 @@ impl Parts {
         self.series.clear();
         self.floats.clear();
         self.histograms.clear();
+        self.exemplars.clear();
         self.families.clear();
         let mut request = WriteRequest::new(message);
         while let Some(item) = request.next()? {
@@ -198,6 +204,12 @@ impl Parts {
         while let Some(value) = values.next()? {
             match value {
                 Value::Float { ts, value } => self.floats.push((ts, value)),
+                Value::Exemplar(_) => {
+                    if let Some((labels, value, ts)) = value.exemplar()? {
+                        let labels = Labels::from_pairs(labels);
+                        self.exemplars.push((self.series.len() as u32, Exemplar { labels, value, ts }));
+                    }
+                }
                 Value::Histogram(_) => {
                     if let Some((ts, h)) = value.histogram()? {
                         self.histograms.push((self.series.len() as u32, ts, Arc::new(h)));
@@ -281,6 +293,7 @@ impl Append<'_> {
     fn all(&mut self, parts: &Parts) {
         let mut begin = 0;
         let mut histograms = parts.histograms.as_slice();
+        let mut exemplars = parts.exemplars.as_slice();
         for (i, part) in parts.series.iter().enumerate() {
             let end = part.floats_end as usize;
             let floats = &parts.floats[begin..end];
@@ -288,6 +301,9 @@ impl Append<'_> {
             let own = histograms.iter().take_while(|(of, _, _)| *of as usize == i).count();
             let (own, rest) = histograms.split_at(own);
             histograms = rest;
+            let exemplars_here = exemplars.iter().take_while(|(of, _)| *of as usize == i).count();
+            let (own_exemplars, rest) = exemplars.split_at(exemplars_here);
+            exemplars = rest;
             let known = part.series;
             let Some(mut series) = known.or_else(|| self.resolve(part)) else { continue };
             self.stats.series += 1;
@@ -320,6 +336,10 @@ impl Append<'_> {
                     Ok(()) => self.stats.histograms += 1,
                     Err(e) => self.refusals.append(e, self.message, part),
                 }
+            }
+            for (_, exemplar) in own_exemplars {
+                // What is refused is counted by the storage; as in Prometheus the request is fine all the same.
+                let _counted = self.app.append_exemplar(series, exemplar.clone());
             }
         }
     }

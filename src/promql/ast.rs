@@ -302,3 +302,30 @@ pub struct Subquery {
     pub step: Option<DurationExpr>,
     pub shift: TimeShift,
 }
+
+/// All selectors of an expression, in their order.
+#[must_use]
+pub fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
+    fn walk<'e>(expr: &'e Expr, found: &mut Vec<&'e VectorSelector>) {
+        match &expr.kind {
+            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Duration(_) => {}
+            ExprKind::Paren(e) => walk(e, found),
+            ExprKind::Unary { expr, .. } => walk(expr, found),
+            ExprKind::Binary(b) => {
+                walk(&b.lhs, found);
+                walk(&b.rhs, found);
+            }
+            ExprKind::Aggregate(a) => {
+                a.param.iter().for_each(|p| walk(p, found));
+                walk(&a.expr, found);
+            }
+            ExprKind::Call(c) => c.args.iter().for_each(|a| walk(a, found)),
+            ExprKind::Vector(v) => found.push(v),
+            ExprKind::Matrix(m) => found.push(&m.vector),
+            ExprKind::Subquery(s) => walk(&s.expr, found),
+        }
+    }
+    let mut found = Vec::new();
+    walk(expr, &mut found);
+    found
+}

@@ -17,6 +17,7 @@ pub mod testscript;
 mod twin;
 mod value;
 
+pub use ast::selectors;
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
 pub use parser::{
     FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, parse, parse_selector,

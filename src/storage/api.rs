@@ -46,6 +46,8 @@ pub struct StorageOptions {
     /// sample of all; 0 takes none. [`Storage::set_out_of_order_window`](super::Storage::set_out_of_order_window)
     /// changes it.
     pub out_of_order_window_ms: i64,
+    /// Exemplars that are kept, of all series together; 0 keeps none.
+    pub exemplars_max: usize,
     pub fsync: FsyncPolicy,
     /// A WAL segment that is longer is ended.
     pub wal_segment_bytes: u64,
@@ -63,6 +65,7 @@ impl Default for StorageOptions {
             memory_bytes_max: 0,
             ahead_max_ms: Some(600_000),
             out_of_order_window_ms: 0,
+            exemplars_max: 0,
             fsync: FsyncPolicy::Never,
             wal_segment_bytes: 64 << 20,
         }

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError};
 use super::db::{Db, SeriesIndex, lock, read, write};
+use super::exemplars::{Exemplar, ExemplarError};
 use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
 use super::late;
 use super::wal::{FrameBuilder, LoggedSample};
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     started: Vec<LoggedSample>,
     /// Samples out of order, found at the commit.
     out_of_order: Vec<LoggedSample>,
+    /// Each with the labels of its series.
+    exemplars: Vec<(SeriesRef, Labels, Exemplar)>,
     frame: FrameBuilder,
     /// Frames that are full.
     frames: Vec<u8>,
@@ -149,6 +152,26 @@ impl Appender {
         Ok(())
     }
 
+    /// Adds an exemplar of a series to the batch.
+    ///
+    /// # Errors
+    /// When it is not taken; [`ExemplarError::Repeated`] is none that a sender should hear of.
+    pub fn append_exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) -> Result<(), ExemplarError> {
+        let labels = {
+            let index = read(&self.db.index);
+            if !self.db.head.is_current(series) {
+                return Err(ExemplarError::Disabled);
+            }
+            index.labels.labels(id_of(series))
+        };
+        let checked = lock(&self.db.exemplars).check(&labels, &exemplar);
+        match checked {
+            Ok(()) => self.batch.exemplars.push((series, labels, exemplar)),
+            Err(_) => self.db.count_exemplar(checked),
+        }
+        checked
+    }
+
     #[inline]
     fn check(&mut self, series: SeriesRef, ts: Timestamp) -> Result<(), AppendError> {
         let refusal = if !self.db.head.is_current(series) {
@@ -205,6 +228,7 @@ impl Batch {
         self.histograms.clear();
         self.started.clear();
         self.out_of_order.clear();
+        self.exemplars.clear();
         self.frame.clear();
         self.frames.clear();
         self.series_again.clear();
@@ -243,7 +267,8 @@ impl Db {
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
         let started = batch.started.iter().map(|s| s.series);
-        for series in floats.chain(batch.histograms.iter().map(|s| s.0)).chain(started) {
+        let exemplars = batch.exemplars.iter().map(|e| e.0);
+        for series in floats.chain(batch.histograms.iter().map(|s| s.0)).chain(started).chain(exemplars) {
             shards |= 1 << shard_of(id_of(series));
         }
         let mut guards = self.head.lock(shards);
@@ -354,6 +379,9 @@ impl Db {
             }
         });
         batch.check_out_of_order(&mut guards, stats);
+        if !batch.exemplars.is_empty() {
+            self.check_exemplars(batch, &mut guards);
+        }
         if long {
             // So large a batch is rare: its samples are written once more, in several frames.
             batch.frame.clear();
@@ -437,6 +465,10 @@ impl Db {
             }
         }
         self.apply_out_of_order(batch, &mut guards, min_valid, stats);
+        for (_, labels, exemplar) in batch.exemplars.drain(..) {
+            let taken = lock(&self.exemplars).add(&labels, exemplar);
+            self.count_exemplar(taken);
+        }
         if !overtaken.is_empty() {
             position = position.max(self.take_overtaken(batch, overtaken, &mut guards, min_valid, stats));
         }
@@ -503,6 +535,15 @@ impl Db {
             batch.frames.extend_from_slice(batch.series_again.finish());
             batch.series_again.clear();
         }
+        // After the series, which a replay has to know by then.
+        if !batch.exemplars.is_empty() {
+            let exemplars = std::mem::take(&mut batch.exemplars);
+            for some in exemplars.chunks(SECTION_ITEMS) {
+                batch.frame.exemplars(some.iter().map(|(s, _, e)| (*s, e)));
+                batch.end_long_frame();
+            }
+            batch.exemplars = exemplars;
+        }
         if batch.frame.is_empty() && batch.frames.is_empty() {
             return Ok(0);
         }
@@ -522,6 +563,23 @@ impl Db {
             }
         }
         Ok(position)
+    }
+
+    /// Leaves those exemplars that the ring takes and whose series are there, and notes the series that have to be
+    /// logged.
+    fn check_exemplars(&self, batch: &mut Batch, guards: &mut Guards<'_>) {
+        let to_log = &mut batch.to_log;
+        let ring = lock(&self.exemplars);
+        batch.exemplars.retain(|(series, labels, exemplar)| {
+            let slot = guards.shard(id_of(*series)).and_then(|shard| shard.get_mut(id_of(*series)));
+            let Some((slot, _)) = slot.filter(|_| self.head.is_current(*series)) else { return false };
+            let taken = ring.check(labels, exemplar).is_ok();
+            if taken && !slot.logged {
+                slot.logged = true;
+                to_log.push(*series);
+            }
+            taken
+        });
     }
 
     /// Which samples out of order are taken now.

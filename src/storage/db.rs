@@ -1,7 +1,7 @@
 //! The parts of the storage and how they stand together.
 //!
 //! Locks are taken in this order: maintenance, index, shards (ascending), then any one of the small ones (unlogged
-//! series, WAL, windows, ring, metadata), which are never held while another is taken.
+//! series, WAL, windows, ring, metadata, exemplars), which are never held while another is taken.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -14,6 +14,7 @@ use super::api::{BlockStats, Cardinality, SeriesRef, StorageError, StorageOption
 use super::appender::Batch;
 use super::block::Block;
 use super::disk::{Disk, Lock};
+use super::exemplars::ExemplarRing;
 use super::head::{Head, SHARDS};
 use super::index::HeadIndex;
 use super::maintain::Maintenance;
@@ -75,6 +76,7 @@ pub(super) struct Db {
     pub wal: Option<Wal>,
     pub ring: RwLock<Ring>,
     pub metadata: RwLock<BTreeMap<String, Metadata>>,
+    pub exemplars: Mutex<ExemplarRing>,
     /// What is deleted of the head's series; the blocks have their own.
     pub deleted: RwLock<Arc<Deleted>>,
     /// Samples before this are refused. It moves before a window is sealed.

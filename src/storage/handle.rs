@@ -189,6 +189,17 @@ impl Storage {
         self.db.cardinality(limit)
     }
 
+    /// How many exemplars are kept, of all series together; 0 keeps none. The newest stay.
+    pub fn set_exemplars_max(&self, max: usize) {
+        super::db::lock(&self.db.exemplars).set_max(max);
+    }
+
+    /// Whether exemplars are kept.
+    #[must_use]
+    pub fn keeps_exemplars(&self) -> bool {
+        super::db::lock(&self.db.exemplars).is_enabled()
+    }
+
     /// How much older (in ms) than the newest sample one may be that its series has a newer one of; 0 refuses them.
     pub fn set_out_of_order_window(&self, ms: i64) {
         self.db.out_of_order_ms.store(ms.max(0), std::sync::atomic::Ordering::Relaxed);

@@ -147,6 +147,7 @@ impl Db {
         m.memory_limit_bytes.set(self.options.memory_bytes_max);
         drop(index);
         m.wal_bytes.set(self.wal.as_ref().map_or(0, Wal::bytes));
+        m.exemplars.set(lock(&self.exemplars).len() as u64);
         m.blocks.set(ring.blocks.len() as u64);
         m.block_bytes.set(ring.blocks.iter().map(|b| b.bytes()).sum());
     }
@@ -412,6 +413,9 @@ impl Db {
                     some.iter().map(|id| (self.head.reference(*id), index.labels.labels(*id))).collect()
                 };
                 out.frame(named.len() as u64, |f| f.series(named.iter().map(|(s, l)| (*s, l.iter()))))?;
+            }
+            for some in self.exemplars_to_keep().chunks(SERIES_AT_ONCE) {
+                out.frame(0, |f| f.exemplars(some.iter().map(|(s, e)| (*s, e))))?;
             }
             Ok(())
         })

@@ -24,6 +24,10 @@ pub struct StorageMetrics {
     pub seals: Counter,
     pub seal_failures: Counter,
     pub blocks_merged: Counter,
+    pub exemplars_appended: Counter,
+    pub exemplars_out_of_order: Counter,
+    pub exemplars_dropped: Counter,
+    pub exemplars: Gauge<u64, AtomicU64>,
     pub damaged: Counter,
     pub damaged_bytes: Counter,
     pub lost_samples: Counter,
@@ -86,6 +90,17 @@ impl StorageMetrics {
         counter("seals", "Blocks written", &m.seals);
         counter("seal_failures", "Attempts to write a block or a checkpoint that failed", &m.seal_failures);
         counter("blocks_merged", "Blocks written anew with samples that came late", &m.blocks_merged);
+        counter("exemplars_appended", "Exemplars taken", &m.exemplars_appended);
+        counter(
+            "exemplars_out_of_order",
+            "Exemplars refused because their series has a newer one",
+            &m.exemplars_out_of_order,
+        );
+        counter(
+            "exemplars_dropped",
+            "Exemplars refused because their labels are too long",
+            &m.exemplars_dropped,
+        );
         counter("damaged", "Damaged blocks and pieces of the WAL that were set aside", &m.damaged);
         counter(
             "damaged_bytes",
@@ -118,6 +133,7 @@ impl StorageMetrics {
         );
         registry.register("storage_head_chunks", "Full chunks in memory", m.head_chunks.clone());
         registry.register_with_unit("storage_wal", "Bytes of the WAL", Unit::Bytes, m.wal_bytes.clone());
+        registry.register("storage_exemplars", "Exemplars that are kept", m.exemplars.clone());
         registry.register("storage_blocks", "Blocks of the ring", m.blocks.clone());
         registry.register_with_unit(
             "storage_block",

@@ -32,6 +32,7 @@ mod columns;
 mod db;
 mod delete;
 mod disk;
+mod exemplars;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handle;
@@ -67,6 +68,7 @@ pub use api::{
 pub use appender::Appender;
 pub use columns::{SampleRef, ValueRef};
 pub use delete::{Cleaned, SeriesDeleted};
+pub use exemplars::{Exemplar, ExemplarError};
 pub use handle::Storage;
 pub use import::{ImportOptions, Imported, Importer, prometheus};
 pub use inspect::{BlockInspection, Inspection, MetricInspection};

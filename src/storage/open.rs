@@ -15,13 +15,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::api::{FsyncPolicy, SeriesRef, StorageError, StorageOptions};
 use super::block::{self, Block};
 use super::db::{DataDir, Db, FAMILIES_MAX, Ring, write};
 use super::disk::{self, Disk, Entry, Lock};
+use super::exemplars::ExemplarRing;
 use super::head::{Guards, Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
 use super::import;
 use super::metrics::StorageMetrics;
@@ -70,6 +71,7 @@ impl Db {
             wal: None,
             ring: Default::default(),
             metadata: Default::default(),
+            exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
             deleted: Default::default(),
             min_valid: AtomicI64::new(Timestamp::MIN + 1),
             max_valid: AtomicI64::new(Timestamp::MAX),
@@ -350,9 +352,9 @@ impl<'a> Replay<'a> {
                 tracing::warn!(segment = %path.display(), %error, "The torn end of the WAL stays");
             }
         }
-        if names {
-            for payload in &found.payloads {
-                for section in frame::sections(&bytes[payload.clone()]) {
+        for payload in &found.payloads {
+            for section in frame::sections(&bytes[payload.clone()]) {
+                if names || matches!(section, Section::Exemplars(_)) {
                     self.names(section);
                 }
             }
@@ -374,7 +376,7 @@ impl<'a> Replay<'a> {
         Ok((newest, whole_bytes as u64))
     }
 
-    /// Takes series and metadata of a section; returns how many series.
+    /// Takes series, metadata and exemplars of a section; returns how many series.
     fn names(&mut self, section: Section<'_>) -> u64 {
         let mut n = 0;
         let whole = match section {
@@ -388,6 +390,16 @@ impl<'a> Replay<'a> {
                     self.series(s, pairs);
                 })
             }),
+            Section::Exemplars(bytes) => {
+                let index = super::db::read(&self.db.index);
+                let mut ring = super::db::lock(&self.db.exemplars);
+                frame::each_exemplar(bytes, |series, exemplar| {
+                    if self.db.head.is_current(series) {
+                        // Those of a segment that the checkpoint has as well are there already.
+                        let _held = ring.add(&index.labels.labels(id_of(series)), exemplar);
+                    }
+                })
+            }
             Section::Metadata(bytes) => {
                 let mut all = write(&self.db.metadata);
                 frame::each_metadata(bytes, |family, m| {

@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use super::api::Samples;
 use super::block::Block;
 use super::db::{Db, read};
+use super::exemplars::Exemplar;
 use super::head::{HeadPart, shard_of};
 use super::index::{HeadIndex, select, select_unless};
 use super::selection::{HeadParts, Renumbering, Selection, TableBuilder};
@@ -236,6 +237,18 @@ impl Reader {
             }
         }
         Some(series)
+    }
+
+    /// The exemplars in `from..=to` (ms) of the series that one of the selectors matches, by series, ascending; those
+    /// of one series in the order of their times.
+    #[must_use]
+    pub fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        self.db.select_exemplars(selectors, from, to)
     }
 
     /// What is known of metric families, by name, ascending.

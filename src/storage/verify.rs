@@ -188,6 +188,7 @@ fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, St
                     Some(())
                 }
                 Section::Samples(bytes) => frame::each_sample(bytes, |_| ()),
+                Section::Exemplars(bytes) => frame::each_exemplar(bytes, |_, _| ()),
                 Section::LateMark { .. } => Some(()),
             };
             if whole.is_none() {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use streamgate::exposition::remote_write::{Encoder, compress_snappy};
 use streamgate::model::Labels;
 
-use crate::util::{Answer, Server};
+use crate::util::{Answer, Server, Target, encode, until};
 
 fn now_ms() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -44,4 +44,46 @@ fn late_samples_are_taken_within_the_window_and_survive_a_kill() {
     server.kill();
     server.start_again();
     assert_eq!(values(&server), ["1", "2", "3"]);
+}
+
+#[test]
+fn exemplars_are_kept_over_a_kill() {
+    let target = Target::new(
+        "# TYPE hits counter\nhits_total{code=\"200\"} 6 # {trace_id=\"abc\"} 0.5 1600096945.479\n# EOF\n",
+    );
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nstorage: {{exemplars: {{max_exemplars: 10}}}}\nscrape_configs:\n- job_name: app\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n",
+        target.port
+    );
+    let args = ["--config.file=c.yml", "--enable-feature=exemplar-storage"];
+    let mut server = Server::start(&args, &[("c.yml", &config)]);
+    let ask = |server: &Server, query: &str| {
+        let query = encode(query);
+        let path = format!("/api/v1/query_exemplars?query={query}&start=1600000000&end=1700000000");
+        server.get(&path).json()["data"].clone()
+    };
+    let found = until(10, || Some(ask(&server, "rate(hits_total[5m])")).filter(|d| d[0].is_object()))
+        .expect("scraped");
+    let instance = format!("127.0.0.1:{}", target.port);
+    let expected = serde_json::json!([{
+        "seriesLabels": {"__name__": "hits_total", "code": "200", "instance": instance, "job": "app"},
+        "exemplars": [{"labels": {"trace_id": "abc"}, "value": "0.5", "timestamp": 1_600_096_945.479}],
+    }]);
+    assert_eq!(found, expected);
+    // By remote write, to another series; one that is older than the newest of its series is left out.
+    let mut encoder = Encoder::new();
+    let labels = Labels::from_pairs([("__name__", "pushed_total")]);
+    encoder.series(&labels, &[(now_ms(), 1.0)], &[]);
+    let own = Labels::from_pairs([("trace_id", "x")]);
+    encoder.exemplars(&labels, &[(&own, 1.0, 1_650_000_001_000), (&own, 2.0, 1_650_000_000_000)]);
+    let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+    let sent = server.send("POST", "/api/v1/write", &headers, &compress_snappy(&encoder.finish()));
+    assert_eq!(sent.status, 204, "{}", sent.body);
+    let pushed = ask(&server, "pushed_total");
+    assert_eq!(pushed[0]["exemplars"].as_array().unwrap().len(), 1, "{pushed}");
+    server.kill();
+    server.start_again();
+    assert_eq!(ask(&server, "hits_total"), expected);
+    assert_eq!(ask(&server, "pushed_total"), pushed);
+    assert_eq!(ask(&server, "hits_total{code=\"500\"}"), serde_json::json!([]));
 }

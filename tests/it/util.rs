@@ -293,8 +293,13 @@ impl Target {
             while read_request(&stream).is_some() {
                 count.fetch_add(1, Ordering::SeqCst);
                 let body = shared.lock().unwrap().clone();
+                let format = if body.ends_with("# EOF\n") {
+                    "application/openmetrics-text; version=1.0.0"
+                } else {
+                    "text/plain; version=0.0.4"
+                };
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n",
+                    "HTTP/1.1 200 OK\r\nContent-Type: {format}\r\nContent-Length: {}\r\n\r\n",
                     body.len()
                 );
                 if stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).is_err()

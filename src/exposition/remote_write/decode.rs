@@ -34,7 +34,7 @@ pub struct FamilyMetadata<'a> {
     pub unit: &'a str,
 }
 
-/// One sample of a series. Exemplars are passed over.
+/// One sample or exemplar of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
     Float {
@@ -43,7 +43,12 @@ pub enum Value<'a> {
     },
     /// [`Value::histogram`] decodes it.
     Histogram(&'a [u8]),
+    /// [`Value::exemplar`] decodes it.
+    Exemplar(&'a [u8]),
 }
+
+/// `Exemplar { labels = 1; value = 2; timestamp = 3 }`: label pairs, value, time in ms.
+pub type DecodedExemplar<'a> = (Vec<(&'a str, &'a str)>, f64, Timestamp);
 
 const LABEL_KEY: u8 = 1 << 3 | BYTES;
 const SAMPLE_KEY: u8 = 2 << 3 | BYTES;
@@ -114,18 +119,23 @@ impl<'a> LabelPairs<'a> {
 
     fn pair(&mut self) -> Result<(&'a str, &'a str), WireError> {
         self.cursor.key()?;
-        let mut label = Cursor::new(self.cursor.bytes()?);
-        let (mut name, mut value) = ("", "");
-        while !label.rest.is_empty() {
-            match label.key()? {
-                (1, BYTES) => name = text(label.bytes()?, "a label name")?,
-                (2, BYTES) => value = text(label.bytes()?, "a label value")?,
-                (field @ (1 | 2), _) => return Err(WireError::FieldType { message: "Label", field }),
-                (_, wire_type) => label.skip(wire_type)?,
-            }
-        }
-        Ok((name, value))
+        label(self.cursor.bytes()?)
     }
+}
+
+/// `Label { name = 1; value = 2 }`.
+fn label(message: &[u8]) -> Result<(&str, &str), WireError> {
+    let mut label = Cursor::new(message);
+    let (mut name, mut value) = ("", "");
+    while !label.rest.is_empty() {
+        match label.key()? {
+            (1, BYTES) => name = text(label.bytes()?, "a label name")?,
+            (2, BYTES) => value = text(label.bytes()?, "a label value")?,
+            (field @ (1 | 2), _) => return Err(WireError::FieldType { message: "Label", field }),
+            (_, wire_type) => label.skip(wire_type)?,
+        }
+    }
+    Ok((name, value))
 }
 
 impl<'a> Iterator for LabelPairs<'a> {
@@ -156,9 +166,10 @@ impl<'a> Values<'a> {
                 return sample(self.cursor.bytes()?).map(Some);
             }
             match self.cursor.key()? {
+                (3, BYTES) => return Ok(Some(Value::Exemplar(self.cursor.bytes()?))),
                 (4, BYTES) => return Ok(Some(Value::Histogram(self.cursor.bytes()?))),
                 (1, _) => return Err(WireError::ScatteredLabels),
-                (field @ (2 | 4), _) => return Err(WireError::FieldType { message: "TimeSeries", field }),
+                (field @ (2..=4), _) => return Err(WireError::FieldType { message: "TimeSeries", field }),
                 (_, wire_type) => self.cursor.skip(wire_type)?,
             }
         }
@@ -182,14 +193,34 @@ fn sample<'a>(message: &[u8]) -> Result<Value<'a>, WireError> {
     Ok(Value::Float { ts, value })
 }
 
-impl Value<'_> {
-    /// Decodes a histogram; `None` for a float.
+impl<'a> Value<'a> {
+    /// Decodes an exemplar; `None` for a sample.
+    ///
+    /// # Errors
+    /// When it is malformed.
+    pub fn exemplar(&self) -> Result<Option<DecodedExemplar<'a>>, WireError> {
+        let Value::Exemplar(message) = self else { return Ok(None) };
+        let mut cursor = Cursor::new(message);
+        let (mut pairs, mut value, mut ts) = (Vec::new(), 0.0, 0);
+        while !cursor.rest.is_empty() {
+            match cursor.key()? {
+                (1, BYTES) => pairs.push(label(cursor.bytes()?)?),
+                (2, FIXED64) => value = cursor.double()?,
+                (3, VARINT) => ts = cursor.varint()? as i64,
+                (field @ 1..=3, _) => return Err(WireError::FieldType { message: "Exemplar", field }),
+                (_, wire_type) => cursor.skip(wire_type)?,
+            }
+        }
+        Ok(Some((pairs, value, ts)))
+    }
+
+    /// Decodes a histogram; `None` for anything else.
     ///
     /// # Errors
     /// When it is malformed or contradicts itself.
     pub fn histogram(&self) -> Result<Option<(Timestamp, FloatHistogram)>, WireError> {
         match self {
-            Value::Float { .. } => Ok(None),
+            Value::Float { .. } | Value::Exemplar(_) => Ok(None),
             Value::Histogram(message) => decode_histogram(message).map(Some),
         }
     }

@@ -35,12 +35,7 @@ impl Encoder {
     ) -> &mut Self {
         let mut message = Vec::with_capacity(256);
         let mut field = Vec::with_capacity(64);
-        for (name, value) in labels {
-            field.clear();
-            push_bytes(&mut field, 1, name.as_bytes());
-            push_bytes(&mut field, 2, value.as_bytes());
-            push_bytes(&mut message, 1, &field);
-        }
+        push_labels(&mut message, labels);
         for (ts, value) in floats {
             field.clear();
             push_key(&mut field, 1, FIXED64);
@@ -51,6 +46,23 @@ impl Encoder {
         }
         for (ts, h) in histograms {
             push_bytes(&mut message, 4, &encode_histogram(*ts, h));
+        }
+        push_bytes(&mut self.out, 1, &message);
+        self
+    }
+
+    /// One series with exemplars only: label pairs, value, time in ms each.
+    pub fn exemplars(&mut self, labels: &Labels, exemplars: &[(&Labels, f64, Timestamp)]) -> &mut Self {
+        let mut message = Vec::with_capacity(256);
+        push_labels(&mut message, labels.iter());
+        for (own, value, ts) in exemplars {
+            let mut field = Vec::with_capacity(64);
+            push_labels(&mut field, own.iter());
+            push_key(&mut field, 2, FIXED64);
+            field.extend_from_slice(&value.to_bits().to_le_bytes());
+            push_key(&mut field, 3, VARINT);
+            push_varint(&mut field, *ts as u64);
+            push_bytes(&mut message, 3, &field);
         }
         push_bytes(&mut self.out, 1, &message);
         self
@@ -83,5 +95,15 @@ impl Encoder {
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         self.out
+    }
+}
+
+fn push_labels<'a>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let mut field = Vec::with_capacity(64);
+    for (name, value) in labels {
+        field.clear();
+        push_bytes(&mut field, 1, name.as_bytes());
+        push_bytes(&mut field, 2, value.as_bytes());
+        push_bytes(out, 1, &field);
     }
 }

@@ -103,6 +103,7 @@ fn walk(message: &[u8]) -> Result<(Vec<Seen>, usize), WireError> {
                     match value {
                         Value::Float { ts, value } => floats.push((ts, value.to_bits())),
                         Value::Histogram(_) => drop(value.histogram()?),
+                        Value::Exemplar(_) => drop(value.exemplar()?),
                     }
                 }
                 out.push((pairs?, floats));

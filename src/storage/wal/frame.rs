@@ -9,10 +9,11 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::model::{FloatHistogram, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
+use crate::model::{FloatHistogram, Labels, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
 use crate::storage::api::{SampleValue, SeriesRef};
 use crate::storage::chunk::histograms::{put_histogram, take_histogram};
 use crate::storage::coding::{Cursor, crc32c, put_bytes, put_signed, put_varint, u32_at, unzigzag, zigzag};
+use crate::storage::exemplars::Exemplar;
 
 pub const MAGIC: [u8; 4] = *b"SGW1";
 pub const HEADER_BYTES: usize = 12;
@@ -27,6 +28,7 @@ const METADATA: u8 = 5;
 const CHECKPOINT_END: u8 = 6;
 const SAMPLES: u8 = 7;
 const LATE: u8 = 8;
+const EXEMPLARS: u8 = 9;
 
 /// Flags of a sample in a section of samples of all kinds.
 const IS_HISTOGRAM: u8 = 1;
@@ -270,6 +272,23 @@ impl FrameBuilder {
         self.end();
     }
 
+    /// Adds a section of exemplars.
+    pub fn exemplars<'a>(&mut self, all: impl IntoIterator<Item = (SeriesRef, &'a Exemplar)>) {
+        self.begin(EXEMPLARS);
+        for (series, e) in all {
+            put_signed(&mut self.buf, series.0.wrapping_sub(self.series) as i64);
+            put_signed(&mut self.buf, e.ts.wrapping_sub(self.ts));
+            self.buf.extend_from_slice(&e.value.to_bits().to_le_bytes());
+            put_varint(&mut self.buf, e.labels.iter().count() as u64);
+            for (name, value) in e.labels.iter() {
+                put_bytes(&mut self.buf, name.as_bytes());
+                put_bytes(&mut self.buf, value.as_bytes());
+            }
+            (self.series, self.ts) = (series.0, e.ts);
+        }
+        self.end();
+    }
+
     /// Says that late samples before this place are being put into blocks, or (`done`) that those before the mark
     /// before are in them.
     pub fn late_mark(&mut self, done: bool) {
@@ -324,6 +343,7 @@ pub enum Section<'a> {
     Histograms(&'a [u8]),
     Metadata(&'a [u8]),
     Samples(&'a [u8]),
+    Exemplars(&'a [u8]),
     /// See [`FrameBuilder::late_mark`].
     LateMark {
         done: bool,
@@ -346,6 +366,7 @@ pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
             HISTOGRAMS => Section::Histograms(bytes),
             METADATA => Section::Metadata(bytes),
             SAMPLES => Section::Samples(bytes),
+            EXEMPLARS => Section::Exemplars(bytes),
             LATE => Section::LateMark { done: *bytes.first()? != 0 },
             CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
             _ => return None,
@@ -421,6 +442,24 @@ pub fn each_sample(bytes: &[u8], mut f: impl FnMut(LoggedSample)) -> Option<()> 
     Some(())
 }
 
+/// Calls `f` with every exemplar of a section of exemplars.
+#[must_use]
+pub fn each_exemplar(bytes: &[u8], mut f: impl FnMut(SeriesRef, Exemplar)) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let (mut series, mut ts) = (0u64, 0i64);
+    while !cursor.is_empty() {
+        series = series.wrapping_add(cursor.signed()? as u64);
+        ts = ts.wrapping_add(cursor.signed()?);
+        let value = f64::from_bits(cursor.u64()?);
+        let mut pairs = Vec::new();
+        for _ in 0..cursor.count()? {
+            pairs.push((cursor.text()?, cursor.text()?));
+        }
+        f(SeriesRef(series), Exemplar { labels: Labels::from_pairs(pairs), value, ts });
+    }
+    Some(())
+}
+
 /// The bytes of a compressed section of series, as they were before.
 #[must_use]
 pub fn decompress_series(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -483,7 +522,7 @@ fn metric_type(code: u8) -> MetricType {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Labels, stale_marker};
+    use crate::model::stale_marker;
     use crate::storage::chunk::histograms::{same_bits, tests::any_histogram};
     use proptest::prelude::*;
 
@@ -514,7 +553,12 @@ mod tests {
             series in proptest::collection::vec((any::<u64>(), proptest::collection::btree_map(".{0,5}", ".{1,400}", 0..4)), 0..20),
             help in ".{0,20}",
             samples in proptest::collection::vec(any_sample(), 0..10),
+            exemplars in proptest::collection::vec((any::<u64>(), any::<i64>(), -1e9f64..1e9, proptest::collection::btree_map(".{1,5}", ".{1,9}", 0..3)), 0..5),
         ) {
+            let exemplars: Vec<_> = exemplars
+                .into_iter()
+                .map(|(s, ts, value, l)| (SeriesRef(s), Exemplar { labels: Labels::from_pairs(l), value, ts }))
+                .collect();
             let mut b = FrameBuilder::default();
             b.begin_floats();
             for (s, t, v) in &floats {
@@ -529,9 +573,10 @@ mod tests {
             b.metadata([("a", &metadata)]);
             b.samples(&samples);
             b.late_mark(true);
+            b.exemplars(exemplars.iter().map(|(s, e)| (*s, e)));
             let bytes = b.finish().to_vec();
             let (mut f, mut h, mut s, mut m) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-            let mut all = Vec::new();
+            let (mut all, mut ex) = (Vec::new(), Vec::new());
             for section in sections(payload(&bytes).unwrap()) {
                 match section {
                     Section::Floats(x) => each_float(x, |s, t, v| f.push((s.0, t, v))).unwrap(),
@@ -543,6 +588,7 @@ mod tests {
                     }
                     Section::Metadata(x) => each_metadata(x, |n, x| m.push((n.to_owned(), x))).unwrap(),
                     Section::Samples(x) => each_sample(x, |x| all.push(x)).unwrap(),
+                    Section::Exemplars(x) => each_exemplar(x, |s, e| ex.push((s, e))).unwrap(),
                     Section::LateMark { done } => prop_assert!(done),
                     Section::CheckpointEnd(_) => unreachable!(),
                 }
@@ -554,6 +600,7 @@ mod tests {
             for (a, b) in h.iter().zip(&histograms) {
                 prop_assert!(a.0 == b.0 && a.1 == b.1 && same_bits(&a.2, &b.2));
             }
+            prop_assert_eq!(ex, exemplars);
             prop_assert_eq!(all.len(), samples.len());
             for (a, b) in all.iter().zip(&samples) {
                 let same_value = match (&a.value, &b.value) {
@@ -578,6 +625,7 @@ mod tests {
             let _ = each_series(&bytes, |_, _| {});
             let _ = each_metadata(&bytes, |_, _| {});
             let _ = each_sample(&bytes, |_| {});
+            let _ = each_exemplar(&bytes, |_, _| {});
             let _ = decompress_series(&bytes);
         }
     }
