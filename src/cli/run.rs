@@ -184,7 +184,7 @@ mod tests {
             "--web.enable-lifecycle",
             "--web.console.templates=/etc/consoles",
             "--query.max-samples=5",
-            "--enable-feature=promql-experimental-functions,exemplar-storage",
+            "--enable-feature=promql-experimental-functions,extra-scrape-metrics",
             "--log.format=json",
         ]);
         assert_eq!(options.retention_ms, 30 * 86_400_000);
