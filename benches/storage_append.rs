@@ -128,6 +128,19 @@ fn report() {
         (rss_bytes() - rss) / n as u64,
         stats.head_bytes / n as u64
     );
+    let m = storage.head_memory();
+    for (part, bytes) in [
+        ("table", m.table),
+        ("lists", m.lists),
+        ("texts", m.texts),
+        ("postings", m.postings),
+        ("slots", m.slots),
+        ("open chunks", m.open_chunks),
+        ("full chunks", m.full_chunks),
+        ("pages", m.pages),
+    ] {
+        println!("{:<28} {:6.1} B/series {part}", "", bytes as f64 / n as f64);
+    }
     let mut snapshots = Vec::new();
     let all = [Matcher::equal("job", "node")];
     measured("select all, head", n, &mut || snapshots = storage.reader().select(&all, i64::MIN, i64::MAX));

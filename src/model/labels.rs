@@ -43,7 +43,8 @@ impl Labels {
 
     /// A set of pairs that are already sorted by name, with unique names; pairs with an empty value are dropped.
     pub fn from_sorted<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut packed = String::with_capacity(128);
+        // Room for most sets, so that it grows once or never; it is given back at once.
+        let mut packed = String::with_capacity(512);
         let mut before: Option<&str> = None;
         for (name, value) in pairs {
             debug_assert!(

@@ -245,6 +245,25 @@ pub struct StorageStats {
     pub max_ts: Option<Timestamp>,
 }
 
+/// Bytes of memory that the head takes, by part, about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeadMemory {
+    /// The table from label sets to series.
+    pub table: u64,
+    /// The pairs of each series.
+    pub lists: u64,
+    /// Names and values with their tables.
+    pub texts: u64,
+    pub postings: u64,
+    /// The slots of series.
+    pub slots: u64,
+    pub open_chunks: u64,
+    /// Lists of full chunks.
+    pub full_chunks: u64,
+    /// Full chunks themselves, as far as they are in memory.
+    pub pages: u64,
+}
+
 /// What one block holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockStats {
@@ -259,6 +278,8 @@ pub struct BlockStats {
     pub samples: u64,
     pub chunks: u64,
     pub bytes: u64,
+    /// Bytes of values and timestamps; the rest is index.
+    pub data_bytes: u64,
     /// Series of which something was deleted and not cleaned yet.
     pub deleted_series: u64,
 }

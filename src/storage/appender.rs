@@ -74,23 +74,29 @@ impl Appender {
     /// # Errors
     /// [`AppendError::TooManySeries`].
     pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
-        if let Some(id) = read(&self.db.index).labels.find(labels) {
-            return Ok(self.db.head.reference(id));
-        }
+        let hash = {
+            let index = read(&self.db.index);
+            let hash = index.labels.hash(labels);
+            if let Some(id) = index.labels.find_hashed(hash, labels) {
+                return Ok(self.db.head.reference(id));
+            }
+            hash
+        };
         let mut index = write(&self.db.index);
-        if let Some(id) = index.labels.find(labels) {
+        if let Some(id) = index.labels.find_hashed(hash, labels) {
             return Ok(self.db.head.reference(id));
         }
         let limit = match self.db.options.series_max {
             0 => SERIES_MAX,
             n => n.min(SERIES_MAX),
         };
-        if index.labels.len() >= limit as u64 || self.db.is_out_of_memory(&index) {
+        let full = index.labels.is_full() || index.labels.len() >= limit as u64;
+        if full || self.db.is_out_of_memory(&index) {
             self.db.metrics.series_refused.inc();
             return Err(AppendError::TooManySeries);
         }
         let id = index.free_id();
-        index.labels.insert(id, labels);
+        index.labels.insert_hashed(id, hash, labels);
         let logged = self.db.wal.is_none();
         let series = self.db.head.create(id, index.generation_min, logged);
         if !logged {
@@ -427,7 +433,7 @@ impl Db {
             let id = id_of(series);
             let applied = guards
                 .shard(id)
-                .and_then(|shard| shard.with_series(id, |s, columns| s.append(ts, bits, 0, start, columns)));
+                .and_then(|shard| shard.with_series(id, |s, sealer| s.append(ts, bits, 0, start, sealer)));
             match applied {
                 Some(Ok(())) => stats.samples += 1,
                 Some(Err(why)) if late.takes(ts, Some(why)) => {

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::api::{BlockStats, Cardinality, SeriesRef, StorageError, StorageOptions, StorageStats};
+use super::api::{
+    BlockStats, Cardinality, HeadMemory, SeriesRef, StorageError, StorageOptions, StorageStats,
+};
 use super::appender::Batch;
 use super::block::Block;
 use super::disk::{Disk, Lock};
@@ -242,6 +244,20 @@ impl Db {
         stats
     }
 
+    pub fn head_memory(&self) -> HeadMemory {
+        let mut memory = HeadMemory { pages: self.head.page_bytes(), ..HeadMemory::default() };
+        read(&self.index).labels.add_memory(&mut memory);
+        for i in 0..SHARDS {
+            let shard = self.head.lock_shard(i);
+            memory.full_chunks += shard.chunk_bytes;
+            for series in shard.iter() {
+                memory.slots += size_of_val(series) as u64;
+                memory.open_chunks += series.open_bytes() as u64;
+            }
+        }
+        memory
+    }
+
     pub fn block_stats(&self) -> Vec<BlockStats> {
         let of = |b: &Arc<Block>| BlockStats {
             path: b.path().to_owned(),
@@ -252,6 +268,7 @@ impl Db {
             samples: b.footer().samples,
             chunks: b.footer().chunks,
             bytes: b.bytes(),
+            data_bytes: b.footer().data_bytes,
             deleted_series: b.deleted().map_or(0, |d| d.series()),
         };
         self.ring().blocks.iter().map(of).collect()

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::api::{BlockStats, Cardinality, StorageError, StorageOptions, StorageStats};
+use super::api::{BlockStats, Cardinality, HeadMemory, StorageError, StorageOptions, StorageStats};
 use super::appender::Appender;
 use super::db::Db;
 use super::delete::{Cleaned, SeriesDeleted};
@@ -175,6 +175,12 @@ impl Storage {
     #[must_use]
     pub fn stats(&self) -> StorageStats {
         self.db.stats()
+    }
+
+    /// What the head takes in memory, by part. It looks at every series and pair.
+    #[must_use]
+    pub fn head_memory(&self) -> HeadMemory {
+        self.db.head_memory()
     }
 
     /// What each block holds, ascending in time.

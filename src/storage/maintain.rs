@@ -358,11 +358,11 @@ impl Db {
         let mut used = RoaringBitmap::new();
         for id in index.labels.live() {
             if self.head.lock_one(id).get(id).is_some_and(|s| s.is_to_seal(from, cut - 1)) {
-                let pairs = index.labels.pair_ids(id);
+                let start = series.flat.len();
                 series.ids.push(id);
-                series.flat.extend_from_slice(pairs);
+                series.flat.extend(index.labels.pair_ids(id));
                 series.ends.push(series.flat.len());
-                used.extend(pairs.iter().copied());
+                used.extend(series.flat[start..].iter().copied());
             }
         }
         if series.ids.is_empty() {

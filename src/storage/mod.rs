@@ -62,8 +62,8 @@ mod tests;
 mod twin;
 
 pub use api::{
-    AppendError, BlockStats, Cardinality, CommitStats, FsyncPolicy, SampleValue, Samples, SeriesRef,
-    StorageError, StorageOptions, StorageStats,
+    AppendError, BlockStats, Cardinality, CommitStats, FsyncPolicy, HeadMemory, SampleValue, Samples,
+    SeriesRef, StorageError, StorageOptions, StorageStats,
 };
 pub use appender::Appender;
 pub use columns::{SampleRef, ValueRef};

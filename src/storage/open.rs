@@ -500,7 +500,7 @@ impl<'a> Replay<'a> {
                 Section::Floats(bytes) => frame::each_float(bytes, |series, ts, bits| {
                     take(&mut guards, series, ts, false, &mut |shard, start| {
                         let applied = shard
-                            .with_series(id_of(series), |s, columns| s.append(ts, bits, 0, start, columns));
+                            .with_series(id_of(series), |s, sealer| s.append(ts, bits, 0, start, sealer));
                         applied == Some(Ok(()))
                     });
                 }),

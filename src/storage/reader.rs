@@ -125,8 +125,8 @@ impl Reader {
         let mut renumbering = Renumbering::new(index.pair_ids_end(), found.len().saturating_mul(8));
         for id in found {
             for p in index.pair_ids(id) {
-                let number = renumbering.get(*p, || {
-                    let (name, value) = index.pair(*p);
+                let number = renumbering.get(p, || {
+                    let (name, value) = index.pair(p);
                     table.pair(name, value)
                 });
                 table.add(number);
@@ -268,7 +268,7 @@ impl Reader {
 fn each_head_pair<'a>(index: &'a HeadIndex, series: &RoaringBitmap, mut f: impl FnMut(&'a str, &'a str)) {
     let mut pairs = RoaringBitmap::new();
     for id in series {
-        pairs.extend(index.pair_ids(id).iter().copied());
+        pairs.extend(index.pair_ids(id));
     }
     for p in pairs {
         let (n, v) = index.pair(p);

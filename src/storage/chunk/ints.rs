@@ -276,8 +276,11 @@ fn unpack(cursor: &mut Cursor<'_>, column: &mut [i64]) -> Option<()> {
         let target = &mut column[at..at + m];
         if let Ok(target) = <&mut [i64; BLOCK]>::try_from(&mut *target) {
             unpack_full(packed, width, target);
-        } else {
-            unpack_some(packed, width, target);
+        } else if width > 0 {
+            // The last block of a column, as if it were full.
+            let mut block = [0; BLOCK];
+            unpack_full(packed, width, &mut block);
+            target.copy_from_slice(&block[..m]);
         }
         if exceptions > 0 {
             let positions = cursor.take(exceptions)?;

@@ -8,6 +8,7 @@
 //!
 //! record = control: bits 6-7: 0 same interval | 1 change of interval in 1 byte | 2 change as varint | 3 a run
 //!                   bits 0-5: 0 same value | 1-8 decimal step in that many bytes | 9 new scale | 10 XOR
+//!                             11-63 a decimal step in one byte more, these being its high bits
 //! run       the rest of the control byte is 0; a varint says how many samples repeat interval and value
 //! new scale scale: u8, step: varint
 //! XOR       (zero low bytes) << 4 | (bytes): u8, the bytes
@@ -16,13 +17,16 @@
 //! `i / 10^s`, 16 + s is `i * 10^-s`.
 
 use super::floats::{INVERSES, POWERS};
-use super::{CHUNK_SAMPLES_MAX, OPEN_CHUNK_SAMPLES};
+use super::{BLOCK_CHUNK_SAMPLES, CHUNK_SAMPLES_MAX};
 use crate::model::Timestamp;
 use crate::storage::coding::{Cursor, unzigzag, zigzag};
 
 const RUN: u8 = 3 << 6;
 const NEW_SCALE: u8 = 9;
 const XOR: u8 = 10;
+/// The least control bits of a step that takes one byte more, and how many steps that covers.
+const SHORT_STEP: u8 = 11;
+const SHORT_STEPS: u64 = (64 - SHORT_STEP as u64) << 8;
 
 /// The scale of a chunk whose values are no decimals: no further tries.
 const NO_SCALE: u8 = 0xff;
@@ -70,11 +74,11 @@ impl Default for OpenChunk {
 
 /// The most samples: what a decoder of full chunks takes.
 const SAMPLES_MAX: u16 = CHUNK_SAMPLES_MAX as u16;
-/// A chunk with so many samples ends when it has so many bytes, or so many more samples. What changes seldom goes on: an
-/// end costs more than a sample.
-const FULL_SAMPLES: u16 = OPEN_CHUNK_SAMPLES;
-const FULL_BYTES: u16 = 96;
-const FULL_SAMPLES_CHANGING: u16 = 4 * OPEN_CHUNK_SAMPLES;
+/// A chunk with so many samples ends when it has so many bytes: that bounds the memory of series that change a lot.
+const FULL_SAMPLES: u16 = 48;
+const FULL_BYTES: u16 = 160;
+/// What changes seldom goes on up to here.
+const FULL_SAMPLES_CHANGING: u16 = BLOCK_CHUNK_SAMPLES as u16;
 
 impl OpenChunk {
     /// How many samples it holds.
@@ -267,6 +271,10 @@ impl OpenChunk {
                     let step = cursor.signed()?;
                     bits = step_by(bits, scale, step)?;
                 }
+                high @ SHORT_STEP.. => {
+                    let step = u64::from(high - SHORT_STEP) << 8 | u64::from(cursor.u8()?);
+                    bits = step_by(bits, scale, unzigzag(step))?;
+                }
                 _ => {
                     let shape = cursor.u8()?;
                     let high = cursor.uint(usize::from(shape & 15))?;
@@ -396,6 +404,10 @@ fn append_value(buf: &mut Record, scale: &mut u8, before: u64, bits: u64) -> u8 
 #[inline]
 fn append_step(buf: &mut Record, step: i64) -> u8 {
     let step = zigzag(step);
+    if step < SHORT_STEPS {
+        buf.push(step as u8);
+        return SHORT_STEP + (step >> 8) as u8;
+    }
     let n = (8 - step.leading_zeros() as usize / 8).max(1);
     buf.extend(&step.to_le_bytes()[..n]);
     n as u8
@@ -487,7 +499,8 @@ mod tests {
             }
             n
         };
-        assert_eq!(len(|i| i as f64), 120);
+        assert_eq!(len(|i| i as f64), 76);
+        assert_eq!(len(|i| (i as f64).sqrt()), 48);
         assert_eq!(len(|_| 1.0), CHUNK_SAMPLES_MAX as i64);
         assert_eq!(len(|i| (i / 100) as f64), 480);
         let mut chunk = OpenChunk::default();

@@ -9,6 +9,7 @@
 
 mod late;
 mod pages;
+mod sealed;
 mod series;
 
 use std::path::Path;
@@ -17,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use late::OutOfOrder;
 use pages::PageStore;
-pub use series::{ChunkScratch, HeadPart, HeadSeries, Refusal, TimeColumns};
+pub use sealed::{ChunkScratch, Sealer};
+pub use series::{HeadPart, HeadSeries, Refusal};
 
 use super::api::{SampleValue, SeriesRef};
 use super::wal::LoggedSample;
@@ -74,8 +76,8 @@ pub struct Head {
 #[derive(Debug, Default)]
 pub struct Shard {
     runs: Vec<Box<[HeadSeries]>>,
-    pub columns: TimeColumns,
-    /// Memory of the full chunks, without their values and the shared time columns.
+    pub sealer: Sealer,
+    /// Memory of the full chunks, without their values.
     pub chunk_bytes: u64,
     pub chunks: u64,
 }
@@ -89,11 +91,11 @@ impl Shard {
         run.get(id as usize & ((1 << RUN_BITS) - 1))
     }
 
-    /// The slot of an id that is in this shard, and the shard's time columns.
+    /// The slot of an id that is in this shard, and what encodes the shard's chunks.
     #[inline]
-    pub fn get_mut(&mut self, id: u32) -> Option<(&mut HeadSeries, &mut TimeColumns)> {
+    pub fn get_mut(&mut self, id: u32) -> Option<(&mut HeadSeries, &mut Sealer)> {
         let run = self.runs.get_mut((id >> (RUN_BITS + SHARD_BITS)) as usize)?;
-        Some((run.get_mut(id as usize & ((1 << RUN_BITS) - 1))?, &mut self.columns))
+        Some((run.get_mut(id as usize & ((1 << RUN_BITS) - 1))?, &mut self.sealer))
     }
 
     /// Appends to a series of this shard, counting the chunks that become full.
@@ -101,10 +103,10 @@ impl Shard {
     pub fn with_series<R>(
         &mut self,
         id: u32,
-        f: impl FnOnce(&mut HeadSeries, &mut TimeColumns) -> (R, Option<usize>),
+        f: impl FnOnce(&mut HeadSeries, &mut Sealer) -> (R, Option<usize>),
     ) -> Option<R> {
-        let (series, columns) = self.get_mut(id)?;
-        let (result, sealed_bytes) = f(series, columns);
+        let (series, sealer) = self.get_mut(id)?;
+        let (result, sealed_bytes) = f(series, sealer);
         if let Some(bytes) = sealed_bytes {
             self.chunks += 1;
             self.chunk_bytes += bytes as u64;
@@ -117,7 +119,7 @@ impl Shard {
         let (id, ts, start) = (id_of(sample.series), sample.ts, sample.start);
         match &sample.value {
             SampleValue::Float(v) => {
-                self.with_series(id, |s, columns| s.append(ts, v.to_bits(), start, window_start, columns))
+                self.with_series(id, |s, sealer| s.append(ts, v.to_bits(), start, window_start, sealer))
             }
             SampleValue::Histogram(h) => {
                 Some(self.get_mut(id)?.0.append_histogram(ts, h, start, window_start))
@@ -153,7 +155,7 @@ impl Shard {
             self.chunks -= chunks;
             self.chunk_bytes -= bytes;
         }
-        self.columns.forget_unused();
+        self.sealer.forget_pages();
     }
 
     /// The slot of an id, made if it is not there yet.
@@ -195,8 +197,8 @@ impl Head {
     #[must_use]
     pub fn new(dir: Option<&Path>, window_ms: i64) -> Self {
         let pages = Arc::new(PageStore::new(dir, window_ms));
-        let shard = |columns| Shard { columns, ..Shard::default() };
-        let shards = (0..SHARDS).map(|_| Mutex::new(shard(TimeColumns::new(Arc::clone(&pages))))).collect();
+        let shard = |sealer| Shard { sealer, ..Shard::default() };
+        let shards = (0..SHARDS).map(|_| Mutex::new(shard(Sealer::new(Arc::clone(&pages))))).collect();
         Head { shards, generations: Generations::default(), pages }
     }
 

@@ -3,176 +3,12 @@
 use std::sync::Arc;
 
 use super::late::OutOfOrder;
-use super::pages::{PageStore, Pages};
+use super::sealed::{ChunkScratch, Sealed, Sealer};
 use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::{SampleValue, Samples};
 use crate::storage::chunk::histograms::{self, HistogramEncoder, same_bits};
-use crate::storage::chunk::open::{OpenChunk, trim};
+use crate::storage::chunk::open::OpenChunk;
 use crate::storage::chunk::starts::Starts;
-use crate::storage::chunk::{floats, ints};
-use crate::storage::coding::Cursor;
-
-/// The times of a full chunk. Series that are scraped together share it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct TimeColumn {
-    pub first: Timestamp,
-    pub last: Timestamp,
-    pub count: u32,
-    bytes: Box<[u8]>,
-}
-
-impl TimeColumn {
-    /// Appends the times to `out`.
-    #[must_use]
-    pub fn read(&self, out: &mut Vec<Timestamp>) -> Option<()> {
-        ints::decode(&mut Cursor::new(&self.bytes), self.count as usize, out)
-    }
-}
-
-/// How many columns are remembered: the targets whose series lie side by side in a shard.
-const COLUMNS_REMEMBERED: usize = 8;
-
-/// The time columns of a shard that were made last, to share them, and memory to work in.
-#[derive(Debug, Default)]
-pub struct TimeColumns {
-    /// With their times as they are, which are compared faster than they are encoded.
-    recent: Vec<(Arc<TimeColumn>, Vec<Timestamp>)>,
-    next: usize,
-    ts: Vec<Timestamp>,
-    vs: Vec<f64>,
-    bytes: Vec<u8>,
-    store: Arc<PageStore>,
-    /// The pages that were written to last, and the start of their window.
-    pages: Option<(Timestamp, Arc<Pages>)>,
-}
-
-impl TimeColumns {
-    /// With the pages where full chunks go.
-    #[must_use]
-    pub fn new(store: Arc<PageStore>) -> Self {
-        TimeColumns { store, ..TimeColumns::default() }
-    }
-
-    /// The pages of the window of a time.
-    fn pages(&mut self, ts: Timestamp) -> Arc<Pages> {
-        let window_start = self.store.window_start(ts);
-        match &self.pages {
-            Some((start, pages)) if *start == window_start => Arc::clone(pages),
-            _ => {
-                let pages = self.store.window(window_start);
-                self.pages = Some((window_start, Arc::clone(&pages)));
-                pages
-            }
-        }
-    }
-
-    /// The column of `self.ts`.
-    fn column(&mut self) -> Arc<TimeColumn> {
-        if let Some((known, _)) = self.recent.iter().find(|(_, ts)| *ts == self.ts) {
-            return Arc::clone(known);
-        }
-        let ts = &self.ts;
-        self.bytes.clear();
-        ints::encode(ts, &mut self.bytes);
-        let (first, last) = (ts.first().copied().unwrap_or(0), ts.last().copied().unwrap_or(0));
-        let column =
-            Arc::new(TimeColumn { first, last, count: ts.len() as u32, bytes: self.bytes.as_slice().into() });
-        let remembered = (Arc::clone(&column), ts.clone());
-        if self.recent.len() < COLUMNS_REMEMBERED {
-            self.recent.push(remembered);
-        } else {
-            self.recent[self.next] = remembered;
-            self.next = (self.next + 1) % COLUMNS_REMEMBERED;
-        }
-        column
-    }
-
-    /// Forgets columns that no chunk uses any more.
-    pub fn forget_unused(&mut self) {
-        self.recent.retain(|(c, _)| Arc::strong_count(c) > 1);
-        self.next = 0;
-        self.pages = None;
-    }
-}
-
-/// The times of a full chunk.
-#[derive(Clone, Debug)]
-enum Times {
-    /// All intervals are the same: nothing to share.
-    Regular {
-        first: Timestamp,
-        interval: u32,
-        count: u16,
-    },
-    Shared(Arc<TimeColumn>),
-}
-
-impl Times {
-    fn first(&self) -> Timestamp {
-        match self {
-            Times::Regular { first, .. } => *first,
-            Times::Shared(column) => column.first,
-        }
-    }
-
-    fn last(&self) -> Timestamp {
-        match self {
-            Times::Regular { first, interval, count } => {
-                first + i64::from(*interval) * (i64::from(*count) - 1).max(0)
-            }
-            Times::Shared(column) => column.last,
-        }
-    }
-
-    fn count(&self) -> usize {
-        match self {
-            Times::Regular { count, .. } => usize::from(*count),
-            Times::Shared(column) => column.count as usize,
-        }
-    }
-
-    fn read(&self, out: &mut Vec<Timestamp>) -> Option<()> {
-        match self {
-            Times::Regular { first, interval, count } => {
-                out.extend((0..i64::from(*count)).map(|i| first + i * i64::from(*interval)));
-                Some(())
-            }
-            Times::Shared(column) => column.read(out),
-        }
-    }
-}
-
-/// The interval, if all are the same.
-fn regular(ts: &[Timestamp]) -> Option<u32> {
-    let interval = ts.get(1)?.checked_sub(ts[0])?;
-    let regular = ts.windows(2).all(|t| t[1].wrapping_sub(t[0]) == interval);
-    regular.then(|| u32::try_from(interval).ok()).flatten()
-}
-
-/// A full chunk of floats.
-#[derive(Clone, Debug)]
-pub struct Chunk {
-    times: Times,
-    pages: Arc<Pages>,
-    /// Where the values are in the pages, and in the low 16 bits how many bytes they have.
-    place: u64,
-}
-
-impl Chunk {
-    fn read(&self, out: &mut Samples, scratch: &mut ChunkScratch) -> Option<()> {
-        scratch.bytes.clear();
-        self.pages.read(self.place >> 16, self.place as usize & 0xffff, &mut scratch.bytes)?;
-        self.times.read(&mut out.ts)?;
-        floats::decode(&scratch.bytes, self.times.count(), &mut out.vs, &mut scratch.ints)
-    }
-}
-
-/// Memory to work in while reading.
-#[derive(Debug, Default)]
-pub struct ChunkScratch {
-    pub ints: Vec<i64>,
-    bytes: Vec<u8>,
-}
 
 /// A full chunk of histograms.
 #[derive(Clone, Debug)]
@@ -232,7 +68,7 @@ pub enum Refusal {
 pub struct HeadSeries {
     floats: OpenChunk,
     /// Shared with readers; copied only if one holds it while it changes.
-    sealed: Option<Arc<Vec<Chunk>>>,
+    sealed: Option<Arc<Sealed>>,
     rare: Option<Box<Rare>>,
     /// Whether the WAL has the labels of this series.
     pub logged: bool,
@@ -286,8 +122,8 @@ impl HeadSeries {
         Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
     }
 
-    /// Appends a sample; a `start` time of 0 means none. A chunk that is full, or that began before `window_start`, is encoded first; then the second
-    /// result is its size in bytes.
+    /// Appends a sample; a `start` time of 0 means none. A chunk that is full, or that began before `window_start`, is
+    /// encoded first; then the second result is the memory that full chunks take more.
     #[inline]
     pub fn append(
         &mut self,
@@ -295,13 +131,17 @@ impl HeadSeries {
         bits: u64,
         start: Timestamp,
         window_start: Timestamp,
-        columns: &mut TimeColumns,
+        sealer: &mut Sealer,
     ) -> (Result<(), Refusal>, Option<usize>) {
         if let Err(refusal) = self.check(ts, bits) {
             return (Err(refusal), None);
         }
         let before = !self.floats.is_empty() && self.floats.first_ts() < window_start;
-        let sealed = if before || !self.floats.has_room(ts) { self.seal(columns) } else { None };
+        let sealed = if before || !self.floats.has_room(ts) {
+            sealer.seal(&mut self.floats, &mut self.sealed)
+        } else {
+            None
+        };
         self.floats.append(ts, bits);
         self.idle = false;
         if start != 0 || self.rare.is_some() {
@@ -413,35 +253,6 @@ impl HeadSeries {
         self.rare.as_ref().map_or(0, |r| r.behind.len() + r.late.len() + r.moving.len())
     }
 
-    #[cold]
-    fn seal(&mut self, columns: &mut TimeColumns) -> Option<usize> {
-        columns.ts.clear();
-        columns.vs.clear();
-        let (mut ts, mut vs) = (std::mem::take(&mut columns.ts), std::mem::take(&mut columns.vs));
-        self.floats.read(Timestamp::MIN, Timestamp::MAX, &mut ts, &mut vs);
-        (columns.ts, columns.vs) = (ts, vs);
-        self.floats.clear();
-        let first = *columns.ts.first()?;
-        let times = match regular(&columns.ts) {
-            Some(interval) => Times::Regular { first, interval, count: columns.ts.len() as u16 },
-            None => Times::Shared(columns.column()),
-        };
-        if floats::constant(&columns.vs).is_some() {
-            // The next chunk is likely to stand still as well.
-            self.floats.shrink();
-        }
-        columns.bytes.clear();
-        floats::encode(&columns.vs, &mut columns.bytes);
-        let pages = columns.pages(first);
-        let place = pages.push(&columns.bytes) << 16 | columns.bytes.len() as u64;
-        let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
-        if sealed.len() == sealed.capacity() {
-            sealed.reserve_exact(if sealed.is_empty() { 1 } else { 2 });
-        }
-        sealed.push(Chunk { times, pages, place });
-        Some(size_of::<Chunk>())
-    }
-
     /// Whether there may be samples in `from..=to`.
     #[must_use]
     pub fn overlaps(&self, from: Timestamp, to: Timestamp) -> bool {
@@ -466,7 +277,7 @@ impl HeadSeries {
     }
 
     fn first_in_order(&self) -> Option<Timestamp> {
-        let sealed = self.sealed.as_ref().and_then(|s| s.first()).map(|c| c.times.first());
+        let sealed = self.sealed.as_ref().map(|s| s.first_ts());
         let open = (!self.floats.is_empty()).then(|| self.floats.first_ts());
         let histograms = self.rare.as_ref().map(|r| &r.histograms).and_then(|h| {
             let open = (!h.open.is_empty()).then(|| h.open.first_ts());
@@ -509,23 +320,7 @@ impl HeadSeries {
 
     /// Drops the chunks that end before `before`; returns how many and their bytes.
     pub fn drop_before(&mut self, before: Timestamp) -> (u64, u64) {
-        let mut dropped = (0, 0);
-        if self.sealed.as_ref().is_some_and(|s| s.first().is_some_and(|c| c.times.last() < before)) {
-            let sealed = Arc::make_mut(self.sealed.get_or_insert_default());
-            sealed.retain(|c| {
-                let keep = c.times.last() >= before;
-                if !keep {
-                    dropped.0 += 1;
-                    dropped.1 += size_of::<Chunk>() as u64;
-                }
-                keep
-            });
-            if sealed.is_empty() {
-                self.sealed = None;
-            } else {
-                sealed.shrink_to_fit();
-            }
-        }
+        let dropped = Sealed::drop_before(&mut self.sealed, before);
         if !self.floats.is_empty() && self.floats.last_ts() < before {
             self.floats.clear();
             self.floats.shrink();
@@ -551,7 +346,7 @@ impl HeadSeries {
     /// How many samples it holds.
     #[must_use]
     pub fn samples(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().flat_map(|s| s.iter()).map(|c| c.times.count() as u64).sum();
+        let sealed = self.sealed.as_ref().map_or(0, |s| s.samples());
         let histograms = self.rare.as_ref().map_or(0, |r| r.samples());
         sealed + self.floats.len() as u64 + histograms
     }
@@ -622,7 +417,7 @@ pub enum HeadPart {
 /// The samples that a series had at one moment.
 #[derive(Clone, Debug)]
 pub struct SeriesPart {
-    sealed: Option<Arc<Vec<Chunk>>>,
+    sealed: Option<Arc<Sealed>>,
     open: OpenChunk,
     rare: Option<Box<RarePart>>,
 }
@@ -646,20 +441,10 @@ impl SeriesPart {
         scratch: &mut ChunkScratch,
     ) -> bool {
         let begin = (out.ts.len(), out.hist_ts.len());
-        let mut whole = true;
-        for chunk in self.sealed.iter().flat_map(|s| s.iter()) {
-            if chunk.times.last() < from || chunk.times.first() > to {
-                continue;
-            }
-            let at = out.ts.len();
-            if chunk.read(out, scratch).is_none() {
-                tracing::error!("The file of the head's full chunks cannot be read");
-                whole = false;
-                out.ts.truncate(at);
-                out.vs.truncate(at);
-                continue;
-            }
-            trim(at, from, to, &mut out.ts, &mut out.vs);
+        let sealed = self.sealed.as_ref().map(|s| s.read(from, to, out, scratch));
+        let whole = sealed != Some(None);
+        if !whole {
+            tracing::error!("The file of the head's full chunks cannot be read");
         }
         self.open.read(from, to, &mut out.ts, &mut out.vs);
         match &self.rare {

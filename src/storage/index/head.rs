@@ -4,15 +4,18 @@
 //! A pair lives as long as a series has it.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
+use super::lists::PairLists;
 use super::postings::Postings;
 use super::select::Lookup;
 use crate::model::{Labels, MatchOp, Matcher};
+use crate::storage::api::HeadMemory;
 
 /// Label sets to ids and back, and postings.
 #[derive(Debug, Default)]
@@ -25,12 +28,20 @@ pub struct HeadIndex {
     free_pairs: Vec<u32>,
     /// Upper half of the hash of the packed labels, and the series' id.
     by_labels: HashTable<(u32, u32)>,
-    /// The pair numbers of each series, in the order of its labels; `None` where no series has the id.
-    series: Vec<Option<Box<[u32]>>>,
+    /// The pair numbers of each series, in the order of its labels.
+    series: PairLists,
+    /// The pairs of the series that came last: the next one shares most of them.
+    last_pairs: Vec<u32>,
+    /// Memory to work in.
+    new_pairs: Vec<u32>,
     live: RoaringBitmap,
     /// Of names and values, with what each costs besides.
     text_bytes: u64,
 }
+
+/// Part of the hash of a label set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelsHash(u32);
 
 /// What a name or value takes in memory besides its text, about.
 const TEXT_OVERHEAD: usize = 64;
@@ -59,14 +70,28 @@ impl HeadIndex {
     /// The id of the series with these labels.
     #[must_use]
     pub fn find(&self, labels: &Labels) -> Option<u32> {
-        let kept = self.hash(labels);
+        self.find_hashed(self.hash(labels), labels)
+    }
+
+    /// The same, if [`HeadIndex::hash`] is known.
+    #[must_use]
+    pub fn find_hashed(&self, hash: LabelsHash, labels: &Labels) -> Option<u32> {
+        let kept = hash.0;
         self.by_labels
             .find(spread(kept), |(h, id)| *h == kept && self.has_labels(*id, labels))
             .map(|(_, id)| *id)
     }
 
-    fn hash(&self, labels: &Labels) -> u32 {
-        (self.hasher.hash_one(labels.as_packed()) >> 32) as u32
+    /// The hash of a label set, good for this index.
+    #[must_use]
+    pub fn hash(&self, labels: &Labels) -> LabelsHash {
+        LabelsHash((self.hasher.hash_one(labels.as_packed()) >> 32) as u32)
+    }
+
+    /// Whether there is no room for another series, whatever the limits.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.series.is_full()
     }
 
     fn has_labels(&self, id: u32, labels: &Labels) -> bool {
@@ -75,26 +100,62 @@ impl HeadIndex {
 
     /// Adds a series under a free id. Its labels must not be there yet.
     pub fn insert(&mut self, id: u32, labels: &Labels) {
-        let pairs: Box<[u32]> = labels.iter().map(|(n, v)| self.pair_id(n, v)).collect();
+        self.insert_hashed(id, self.hash(labels), labels);
+    }
+
+    /// The same, if [`HeadIndex::hash`] is known.
+    pub fn insert_hashed(&mut self, id: u32, hash: LabelsHash, labels: &Labels) {
+        let mut pairs = std::mem::take(&mut self.new_pairs);
+        self.find_pairs(labels, &mut pairs);
         for p in &pairs {
             self.pairs[*p as usize].postings.insert(id);
         }
-        let at = id as usize;
-        if self.series.len() <= at {
-            self.series.resize(at + 1, None);
+        self.series.insert(id, &pairs);
+        self.new_pairs = std::mem::replace(&mut self.last_pairs, pairs);
+        if self.live.try_push(id).is_err() {
+            self.live.insert(id);
         }
-        self.series[at] = Some(pairs);
-        self.live.insert(id);
-        let kept = self.hash(labels);
-        self.by_labels.insert_unique(spread(kept), (kept, id), |(h, _)| spread(*h));
+        self.by_labels.insert_unique(spread(hash.0), (hash.0, id), |(h, _)| spread(*h));
+    }
+
+    /// The numbers of a series' pairs, made where they are new. What it shares with the series before is found by
+    /// comparing texts, which are in the cache, the rest by hashing.
+    fn find_pairs(&mut self, labels: &Labels, pairs: &mut Vec<u32>) {
+        pairs.clear();
+        let mut at = 0;
+        for (name, value) in labels {
+            let mut known = None;
+            while let Some(p) = self.last_pairs.get(at) {
+                // A pair that was freed meanwhile has no value, and no label has that; its name stays.
+                let pair = &self.pairs[*p as usize];
+                match (*self.names[pair.name as usize].text).cmp(name) {
+                    Ordering::Less => at += 1,
+                    Ordering::Equal => {
+                        known = Some((pair.name, (*pair.value == *value).then_some(*p)));
+                        break;
+                    }
+                    Ordering::Greater => break,
+                }
+            }
+            pairs.push(match known {
+                Some((_, Some(p))) => p,
+                Some((name, None)) => self.pair_id(name, value),
+                None => {
+                    let name = self.name_id_or_new(name);
+                    self.pair_id(name, value)
+                }
+            });
+        }
     }
 
     /// Forgets a series and what only it had.
     pub fn remove(&mut self, id: u32) {
         let labels = self.labels(id);
-        let Some(pairs) = self.series.get_mut(id as usize).and_then(Option::take) else { return };
-        self.live.remove(id);
-        let kept = self.hash(&labels);
+        if !self.live.remove(id) {
+            return;
+        }
+        let pairs = self.series.remove(id);
+        let kept = self.hash(&labels).0;
         if let Ok(entry) = self.by_labels.find_entry(spread(kept), |(_, other)| *other == id) {
             entry.remove();
         }
@@ -120,8 +181,7 @@ impl HeadIndex {
         self.free_pairs.push(p);
     }
 
-    fn pair_id(&mut self, name: &str, value: &str) -> u32 {
-        let name_id = self.name_id_or_new(name);
+    fn pair_id(&mut self, name_id: u32, value: &str) -> u32 {
         let hash = self.hasher.hash_one(value);
         let pairs = &self.pairs;
         let values = &self.names[name_id as usize].values;
@@ -169,8 +229,7 @@ impl HeadIndex {
     }
 
     fn pairs_of(&self, id: u32) -> impl Iterator<Item = (&str, &str)> {
-        let pairs = self.series.get(id as usize).and_then(Option::as_deref).unwrap_or(&[]);
-        pairs.iter().map(|p| self.pair(*p))
+        self.series.get(id).map(|p| self.pair(p))
     }
 
     /// The labels of a series; empty if there is none with this id.
@@ -181,8 +240,8 @@ impl HeadIndex {
 
     /// The pair numbers of a series, in the order of its labels.
     #[must_use]
-    pub fn pair_ids(&self, id: u32) -> &[u32] {
-        self.series.get(id as usize).and_then(Option::as_deref).unwrap_or(&[])
+    pub fn pair_ids(&self, id: u32) -> impl Iterator<Item = u32> + Clone + '_ {
+        self.series.get(id)
     }
 
     /// Name and value of a pair.
@@ -246,6 +305,16 @@ impl HeadIndex {
             }
         }
         (series, tries)
+    }
+
+    /// Adds what the index takes.
+    pub fn add_memory(&self, memory: &mut HeadMemory) {
+        memory.table += self.by_labels.allocation_size() as u64;
+        memory.lists += self.series.heap_bytes() as u64;
+        let names = self.names.iter().map(|n| size_of::<Name>() + n.text.len() + n.values.allocation_size());
+        let pairs = self.pairs.iter().map(|p| p.value.len()).sum::<usize>();
+        memory.texts += (names.sum::<usize>() + pairs + self.pairs.capacity() * size_of::<Pair>()) as u64;
+        memory.postings += self.pairs.iter().map(|p| p.postings.heap_bytes()).sum::<u64>();
     }
 
     /// How many label pairs there are.

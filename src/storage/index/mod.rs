@@ -1,9 +1,10 @@
 //! From labels to series: which series do matchers select, which labels does a series have.
 //!
-//! [`postings`] holds the ids of the series with one label pair; [`head`] is the index of the series in memory;
-//! [`select`] evaluates matchers over any index that answers [`select::Lookup`] (the head's and a block's).
+//! [`postings`] holds the ids of the series with one label pair, `lists` the pairs of one series; [`head`] is the index of
+//! the series in memory; [`select`] evaluates matchers over any index that answers [`select::Lookup`] (the head's and a block's).
 
 pub mod head;
+mod lists;
 pub mod postings;
 pub mod select;
 

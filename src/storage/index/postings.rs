@@ -39,7 +39,10 @@ impl Postings {
                 }
             }
             Postings::Many(bitmap) => {
-                bitmap.insert(id);
+                // New series mostly have the highest id yet: no search then.
+                if bitmap.try_push(id).is_err() {
+                    bitmap.insert(id);
+                }
             }
         }
     }
@@ -65,6 +68,22 @@ impl Postings {
         match self {
             Postings::Few(ids) => ids.len() as u64,
             Postings::Many(bitmap) => bitmap.len(),
+        }
+    }
+
+    /// Bytes on the heap, about.
+    #[must_use]
+    pub fn heap_bytes(&self) -> u64 {
+        match self {
+            Postings::Few(ids) => (ids.capacity() * size_of::<u32>()) as u64,
+            Postings::Many(bitmap) => {
+                let s = bitmap.statistics();
+                let containers = u64::from(s.n_containers) * 40;
+                s.n_bytes_array_containers
+                    + s.n_bytes_bitset_containers
+                    + s.n_bytes_run_containers
+                    + containers
+            }
         }
     }
 

@@ -80,6 +80,9 @@ impl Default for FrameBuilder {
     }
 }
 
+/// The compression of series: labels repeat so much that the fast levels find it too.
+const SERIES_LEVEL: i32 = -4;
+
 impl FrameBuilder {
     pub fn clear(&mut self) {
         self.buf.clear();
@@ -244,7 +247,7 @@ impl FrameBuilder {
                 raw[at..at + 4].copy_from_slice(&n.to_le_bytes());
             }
             if raw.len() >= COMPRESS_MIN
-                && let Ok(packed) = zstd::bulk::compress(raw, 1)
+                && let Ok(packed) = zstd::bulk::compress(raw, SERIES_LEVEL)
             {
                 self.begin(SERIES_ZSTD);
                 self.buf.extend_from_slice(&(raw.len() as u32).to_le_bytes());
