@@ -63,7 +63,8 @@ pub fn write_float(out: &mut Vec<u8>, value: f64) {
     } else {
         let mut buffer = ryu::Buffer::new();
         let text = buffer.format_finite(value);
-        if text.contains('e') {
+        // Within these magnitudes there is no exponent to look for.
+        if !(1e-4..1e15).contains(&magnitude) && text.contains('e') {
             out.extend_from_slice(value.to_string().as_bytes());
         } else {
             out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
@@ -114,6 +115,8 @@ pub fn write_timestamp(out: &mut Vec<u8>, ts: Timestamp) {
 
 /// `[TIME,"VALUE"]`
 pub fn write_point(out: &mut Vec<u8>, ts: Timestamp, value: f64) {
+    // Room for nearly every point at once: a long answer has millions of them.
+    out.reserve(64);
     out.push(b'[');
     write_timestamp(out, ts);
     out.extend_from_slice(b",\"");

@@ -156,8 +156,8 @@ impl Engine {
         &self.options
     }
 
-    /// Whether evaluating `expr` takes some tens of microseconds at most and touches nothing but memory: then it may be
-    /// done on a thread that must not block. An estimate, itself of a few microseconds.
+    /// Whether evaluating `expr` takes a small part of a millisecond at most and touches nothing but memory: then it may
+    /// be done on a thread that must not block. An estimate, itself of a few microseconds.
     #[must_use]
     pub fn is_small(&self, expr: &Expr, request: &QueryRequest, reader: &Reader) -> bool {
         eval::is_small(&self.options, expr, request, reader)

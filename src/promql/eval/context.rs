@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::columns::SLOT_BYTES;
 use super::notes::Notes;
 use super::profile::Profile;
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
 use crate::promql::{EngineOptions, QueryError};
@@ -66,6 +67,8 @@ pub(super) struct Context<'a> {
     pub samples: SampleCount<'a>,
     /// What each node costs, if the query asks for it.
     pub profile: Option<Profile>,
+    /// Selections that are needed more than once.
+    pub shared: Shared<'a>,
     /// Selectors of whose histograms only count and sum are asked for (by address; see [`stats_selectors`]).
     pub stats: HashSet<usize>,
     /// How many threads one operator may use.

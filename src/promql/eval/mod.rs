@@ -34,6 +34,7 @@ mod rate;
 mod resets;
 mod rows;
 mod selector;
+mod shared;
 
 /// How many threads one query may use. Asking the system reads a dozen files of /proc and /sys, which took a third of
 /// the time of a rule's evaluation: so it is asked once.
@@ -104,6 +105,7 @@ pub(super) fn run(
         notes: notes::Notes::default(),
         samples: SampleCount::of(held),
         profile: request.profile.then(|| profile::Profile::new(expr)),
+        shared: shared::Shared::of(expr),
         stats: context::stats_selectors(expr),
         threads: threads(),
     };

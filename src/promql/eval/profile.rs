@@ -148,7 +148,7 @@ impl Profile {
 }
 
 /// Every node but parentheses, a parent before its children.
-fn walk(expr: &Expr, depth: usize, f: &mut dyn FnMut(&Expr, usize)) {
+pub(super) fn walk<'e>(expr: &'e Expr, depth: usize, f: &mut dyn FnMut(&'e Expr, usize)) {
     let expr = unwrap_parens(expr);
     f(expr, depth);
     match &expr.kind {

@@ -33,10 +33,13 @@ impl Context<'_> {
     }
 
     /// The series that the matchers select within `(after, to]`.
-    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64, need: Need) -> Result<Selection> {
-        let stop = || self.check().is_err();
-        let series = self.reader.selection(matchers, (after.saturating_add(1), to), need, &stop);
-        self.check()?;
+    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64, need: Need) -> Result<Arc<Selection>> {
+        let range = (after.saturating_add(1), to);
+        let series = self.shared.get(matchers, range, need, || {
+            let stop = || self.check().is_err();
+            let series = self.reader.selection(matchers, range, need, &stop);
+            self.check().map(|()| series)
+        })?;
         self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
         if let Some(profile) = &self.profile {
             profile.selected(matchers, series.len());
@@ -78,7 +81,7 @@ impl Context<'_> {
 
     pub fn latest_rows<'e>(
         &'e self,
-        series: Selection,
+        series: Arc<Selection>,
         times: Grid,
         take: Take,
         stats_only: bool,

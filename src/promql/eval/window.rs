@@ -112,7 +112,7 @@ impl WindowSpec {
 /// Where the samples of a range vector come from.
 pub(super) enum Source {
     Storage {
-        series: Selection,
+        series: Arc<Selection>,
         /// Only counts, sums and resets of histograms matter.
         stats_only: bool,
         /// Whether start times are asked for.
