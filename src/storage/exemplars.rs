@@ -233,7 +233,7 @@ mod tests {
             let left = &model[model.len().saturating_sub(then.min(max))..];
             prop_assert_eq!(ring.len(), left.len());
             for s in 0..4 {
-                let m = vec![vec![Matcher::equal("id", &s.to_string())]];
+                let m = vec![vec![Matcher::equal("id", s.to_string())]];
                 let found = ring.select(&m, 5, 20);
                 let own = |(of, e): &&(u8, Exemplar)| *of == s && (5..=20).contains(&e.ts);
                 let expected: Vec<Exemplar> = left.iter().filter(own).map(|(_, e)| e.clone()).collect();

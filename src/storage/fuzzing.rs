@@ -106,6 +106,9 @@ pub fn open_chunk(input: &[u8]) {
             _ => f64::from_bits(cursor.u64().unwrap_or(0)),
         };
         let Some(next) = ts.checked_add(step) else { break };
+        if !chunk.has_room(next) {
+            break;
+        }
         ts = next;
         chunk.append(ts, v.to_bits());
         all.push((ts, v));

@@ -267,7 +267,7 @@ impl Join<'_, '_> {
         let one_to_one = self.matching.cardinality == Cardinality::OneToOne;
         let kept = |n: &str| {
             let unmatched = one_to_one && self.matching.on != names.iter().any(|k| k == n);
-            !unmatched && !(bare && describes_metric(n))
+            !(unmatched || bare && describes_metric(n))
         };
         // What a comparison makes true or false has no name, included or not.
         let nameless = self.binary.return_bool && !self.ctx.delayed();

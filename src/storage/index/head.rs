@@ -239,7 +239,6 @@ impl HeadIndex {
     }
 
     /// The pair numbers of a series, in the order of its labels.
-    #[must_use]
     pub fn pair_ids(&self, id: u32) -> impl Iterator<Item = u32> + Clone + '_ {
         self.series.get(id)
     }

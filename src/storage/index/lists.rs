@@ -141,8 +141,8 @@ mod tests {
         fn it_is_a_map(ops in proptest::collection::vec((0u32..40, 0usize..3000, any::<u32>()), 1..120)) {
             let (mut lists, mut model) = (PairLists::default(), BTreeMap::new());
             for (id, n, pair) in ops {
-                if model.contains_key(&id) {
-                    prop_assert_eq!(Some(lists.remove(id)), model.remove(&id));
+                if let Some(pairs) = model.remove(&id) {
+                    prop_assert_eq!(lists.remove(id), pairs);
                 } else {
                     let pairs: Vec<u32> = (0..n as u32).map(|i| pair.wrapping_mul(i | 1) >> (i % 32)).collect();
                     lists.insert(id, &pairs);
