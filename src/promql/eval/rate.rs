@@ -36,7 +36,7 @@ pub(super) fn extrapolated(
             return Point::None;
         }
         if w.hist_ts.is_empty() && w.starts.is_empty() {
-            return growth(w.ts, w.vs, w, job.spec.range, counter, per_second)
+            return growth(w.ts, w.vs, w, job.spec.range, counter, counter, per_second)
                 .map_or(Point::None, Point::Float);
         }
         if w.hist_ts.is_empty() {
@@ -59,10 +59,7 @@ pub(super) fn extrapolated(
     })
 }
 
-/// A series of floats only. Resets are looked for once, not once per window; and where samples and steps are regular, one
-/// window lies around its samples as the next does, so that most of [`factor`] is the same.
-///
-/// Measured by `sum by (group) (rate(x_total[5m]))` in benches/promql_queries.rs.
+/// A series of floats only: resets are looked for once, not once per window.
 fn floats(
     job: &RangeJob<'_, '_>,
     samples: &Samples,
@@ -71,106 +68,32 @@ fn floats(
     counter: bool,
     per_second: bool,
 ) -> u64 {
-    let (ts, vs) = (&samples.ts[..], &samples.vs[..]);
-    let n = ts.len().min(vs.len());
-    let falls = |i: &usize| vs[*i] < vs[*i - 1];
-    let resets: Vec<usize> = if counter { (1..n).filter(falls).collect() } else { Vec::new() };
+    let resets = counter && samples.vs.windows(2).any(|p| p[1] < p[0]);
+    let range = job.spec.range;
     let span = out.span(row);
     let (kinds, values) = (&mut out.kinds[span.clone()], &mut out.values[span]);
-    let (mut first, mut end, mut reset, mut total) = (0, 0, 0, 0);
-    let mut place = Place::default();
-    for (step, (kind, value)) in kinds.iter_mut().zip(values).enumerate() {
-        let (after, to) = job.spec.bounds(job.grid.time(step));
-        while first < n && ts[first] <= after {
-            first += 1;
+    job.spec.slide(samples, job.grid, |step, w| {
+        if let Some(v) = growth(w.ts, w.vs, w, range, counter, resets, per_second) {
+            kinds[step] = FLOAT;
+            values[step] = v;
         }
-        while end < n && ts[end] <= to {
-            end += 1;
-        }
-        total += end.saturating_sub(first) as u64;
-        if end < first + 2 {
-            continue;
-        }
-        let mut growth = vs[end - 1] - vs[first];
-        while reset < resets.len() && resets[reset] <= first {
-            reset += 1;
-        }
-        for i in resets[reset..].iter().take_while(|i| **i < end) {
-            growth += vs[*i - 1];
-        }
-        let distances = [ts[first] - after, to - ts[end - 1], ts[end - 1] - ts[first], (end - first) as i64];
-        if place.distances != distances {
-            place = Place::of(distances, job.spec.range, per_second);
-        }
-        *kind = FLOAT;
-        *value = growth * place.factor(vs[first], growth, counter);
-    }
-    total
+    })
 }
 
-/// How a window lies around its samples.
-#[derive(Default)]
-struct Place {
-    /// From the window's start to the first sample, from the last to the end, from the first to the last (ms), and how
-    /// many samples there are.
-    distances: [i64; 4],
-    /// Seconds between the first sample and the last, and by how much more is extrapolated.
-    sampled: f64,
-    to_start: f64,
-    to_end: f64,
-    /// 1, or the seconds that the growth is divided by.
-    seconds: f64,
-    factor: f64,
-}
-
-impl Place {
-    fn of(distances: [i64; 4], range: i64, per_second: bool) -> Self {
-        let [to_start, to_end, sampled] = [0, 1, 2].map(|i| distances[i] as f64 / 1000.0);
-        let mean_distance = sampled / (distances[3] - 1) as f64;
-        let near =
-            |distance: f64| if distance >= mean_distance * 1.1 { mean_distance / 2.0 } else { distance };
-        let seconds = if per_second { range as f64 / 1000.0 } else { 1.0 };
-        let mut place = Place {
-            distances,
-            sampled,
-            to_start: near(to_start),
-            to_end: near(to_end),
-            seconds,
-            factor: 0.0,
-        };
-        place.factor = place.with_start(place.to_start);
-        place
-    }
-
-    fn with_start(&self, to_start: f64) -> f64 {
-        (self.sampled + to_start + self.to_end) / self.sampled / self.seconds
-    }
-
-    /// As [`factor`]. A counter reaches zero further away than the extrapolation goes unless it has just begun: that is
-    /// seen without a division, with a margin for rounding.
-    #[inline]
-    fn factor(&self, first: f64, growth: f64, counter: bool) -> f64 {
-        if !(counter && growth > 0.0 && first >= 0.0) || self.sampled * first > self.to_start * growth * 1.001
-        {
-            return self.factor;
-        }
-        let to_zero = self.sampled * (first / growth);
-        if to_zero < self.to_start { self.with_start(to_zero) } else { self.factor }
-    }
-}
-
-/// The extrapolated growth of the floats in one window.
+/// The extrapolated growth of floats; `resets` tells whether to look for resets at all.
+#[inline]
 fn growth(
     ts: &[i64],
     vs: &[f64],
     w: &Window<'_>,
     range: i64,
     counter: bool,
+    resets: bool,
     per_second: bool,
 ) -> Option<f64> {
     let last = vs.len().checked_sub(1).filter(|l| *l > 0)?;
     let mut growth = vs[last] - vs[0];
-    if counter {
+    if resets {
         for pair in vs.windows(2) {
             if pair[1] < pair[0] {
                 growth += pair[0];
