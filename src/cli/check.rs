@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::say::say;
 use crate::config::{Config, LoadOptions, folder_of};
 use crate::promql::Features;
 use crate::yaml::{Problems, Source};
@@ -59,7 +60,7 @@ fn each(files: &[PathBuf], check: impl Fn(&Path) -> Result<String, Problems>) ->
     let mut code = ExitCode::SUCCESS;
     for path in files {
         match check(path) {
-            Ok(summary) => println!("SUCCESS: {} is {summary}", path.display()),
+            Ok(summary) => say(format_args!("SUCCESS: {} is {summary}", path.display())),
             Err(problems) => {
                 eprintln!("{problems}");
                 eprintln!("FAILED: {} has {}", path.display(), count(problems.list.len(), "problem"));

@@ -15,6 +15,7 @@ mod options;
 mod plan;
 mod query;
 mod run;
+mod say;
 mod serve;
 mod show;
 mod storage;

@@ -7,6 +7,7 @@ use super::asked::{self, Answer, Question, Times};
 use super::fault::Fault;
 use super::flags::{Asking, ExplainFlags, InstantFlags, RangeFlags};
 use super::options::features;
+use super::say::say;
 use super::{plan, show};
 use crate::api::{parse_duration, parse_time};
 use crate::clock::Clock;
@@ -191,7 +192,7 @@ pub(super) fn format(query: &str) -> ExitCode {
     };
     match promql::parse_with(&text, Features::all()) {
         Ok(expr) => {
-            println!("{}", expr.pretty());
+            say(format_args!("{}", expr.pretty()));
             ExitCode::SUCCESS
         }
         Err(e) => {

@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::flags::{Check, Cli, Promql, Query, ServeFlags, Subcommands, Test};
 use super::options::features;
 use super::query::{self, Asked};
+use super::say::say;
 use super::storage::StorageCommand;
 use super::{ServeOptions, check, compat, storage, test};
 use crate::promql::Features;
@@ -114,7 +115,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match command {
         Command::Version => {
-            println!("{}", version());
+            say(format_args!("{}", version()));
             ExitCode::SUCCESS
         }
         Command::CheckConfig { files, syntax_only, features } => check::config(&files, syntax_only, features),

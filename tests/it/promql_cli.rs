@@ -145,3 +145,17 @@ fn expressions_are_laid_out() {
         (Some(0), "sum by (job) (rate(x[5m])) + 1\n".to_owned())
     );
 }
+
+#[test]
+fn a_reader_that_has_gone_is_no_panic() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_streamgate"))
+        .arg("--version")
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(done.stderr.is_empty(), "{done:?}");
+}

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::progress::Progress;
 use super::{bytes, day, open_to_read, text};
+use crate::cli::say::say;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::storage::{ImportOptions, Imported, Importer, Samples, Storage, StorageOptions, prometheus};
@@ -50,14 +51,14 @@ fn one(file: &Path, into: &mut Importer) -> anyhow::Result<()> {
         let all = prometheus::bytes_of(file);
         let done = prometheus::import(file, into, |n| progress.at(n, all))?;
         drop(progress);
-        println!(
+        say(format_args!(
             "{}: {} samples of {} series from {} blocks and {} records of the WAL of a Prometheus",
             file.display(),
             done.samples,
             done.series,
             done.blocks,
             done.wal_records
-        );
+        ));
         for (n, what) in [
             (done.deleted, "samples were deleted there and are left out"),
             (done.exemplars, "exemplars are not imported"),
@@ -112,16 +113,16 @@ fn own(dir: &Path, into: &mut Importer, progress: &mut Progress) -> anyhow::Resu
         }
         progress.at(i as u64 + 1, names.len() as u64);
     }
-    println!("{}: {} samples of {series} series", dir.display(), into.so_far().samples - before);
+    say(format_args!("{}: {} samples of {series} series", dir.display(), into.so_far().samples - before));
     Ok(())
 }
 
 fn report(dir: &Path, done: &Imported, retention_ms: i64) {
     let Some((first, last)) = done.ts else {
-        println!("{}: nothing was imported", dir.display());
+        say(format_args!("{}: nothing was imported", dir.display()));
         return;
     };
-    println!(
+    say(format_args!(
         "{}: {} samples from {} to {}: {} new blocks, {} merged with what was there, {}",
         dir.display(),
         done.samples,
@@ -130,9 +131,9 @@ fn report(dir: &Path, done: &Imported, retention_ms: i64) {
         done.blocks_new,
         done.blocks_merged,
         bytes(done.bytes)
-    );
+    ));
     if done.repeated > 0 {
-        println!("{}: {} samples were there already", dir.display(), done.repeated);
+        say(format_args!("{}: {} samples were there already", dir.display(), done.repeated));
     }
     for (n, what) in [
         (done.conflicting, "samples have another value than what was there, which stays".to_owned()),

@@ -4,13 +4,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::progress::Progress;
+use crate::cli::say::say;
 
 pub fn run(dir: &Path) -> anyhow::Result<ExitCode> {
     let mut progress = Progress::new("reading");
-    let done =
-        crate::storage::verify(dir, |problem| println!("{problem}"), |done, all| progress.at(done, all))?;
+    let done = crate::storage::verify(
+        dir,
+        |problem| say(format_args!("{problem}")),
+        |done, all| progress.at(done, all),
+    )?;
     drop(progress);
-    println!(
+    say(format_args!(
         "{}: {} blocks with {} samples, {} WAL segments, {} checkpoints, {} read: {}",
         dir.display(),
         done.blocks,
@@ -23,6 +27,6 @@ pub fn run(dir: &Path) -> anyhow::Result<ExitCode> {
             1 => "1 problem".to_owned(),
             n => format!("{n} problems"),
         }
-    );
+    ));
     Ok(if done.problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
