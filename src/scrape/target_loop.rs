@@ -198,13 +198,19 @@ async fn run(
     }
 }
 
+/// When the series of a target that is gone end: now, but after their newest sample, which a marker cannot replace. They
+/// meet when a target goes in the millisecond of its scrape, or the wall clock was set back.
+fn end_marker_time(now: Timestamp, newest: Timestamp) -> Timestamp {
+    now.max(newest.saturating_add(1))
+}
+
 /// What a loop carries from scrape to scrape.
 struct Work {
     cache: ScrapeCache,
     options: Arc<ScrapeOptions>,
     request: Request,
-    /// Whether there are series to mark stale at the end.
-    scraped: bool,
+    /// The latest timestamp of a scrape; `None` if there are no series to mark stale at the end.
+    newest: Option<Timestamp>,
 }
 
 impl Work {
@@ -213,7 +219,7 @@ impl Work {
             cache: ScrapeCache::default(),
             options: options(spec),
             request: request(shared, spec),
-            scraped: false,
+            newest: None,
         }
     }
 
@@ -244,7 +250,7 @@ impl Work {
                 fetched.map_err(|e| (e.to_string(), e.reason()))
             }
         };
-        self.scraped = true;
+        self.newest = self.newest.max(Some(ts));
         let duration = |shared: &Shared| (shared.clock.monotonic().saturating_sub(started)).as_secs_f64();
         let outcome = match fetched {
             Ok(fetched) => {
@@ -307,12 +313,10 @@ impl Work {
     }
 
     async fn end(mut self, shared: &Arc<Shared>) {
-        if !self.scraped {
-            return;
-        }
+        let Some(newest) = self.newest else { return };
         let (options, shared) = (Arc::clone(&self.options), Arc::clone(shared));
-        let now = shared.clock.now_ms();
-        self.with_cache(true, move |cache| tell(shared.ingest.end_of_target(cache, &options, now))).await;
+        let ts = end_marker_time(shared.clock.now_ms(), newest);
+        self.with_cache(true, move |cache| tell(shared.ingest.end_of_target(cache, &options, ts))).await;
     }
 
     /// Runs `work` here, or on a thread for long work.
@@ -394,6 +398,13 @@ mod tests {
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_target_that_goes_as_it_is_scraped_ends_after_its_sample() {
+        assert_eq!(end_marker_time(10, 9), 10);
+        assert_eq!(end_marker_time(10, 10), 11);
+        assert_eq!(end_marker_time(10, 12), 13);
     }
 
     #[test]
