@@ -105,6 +105,7 @@ impl LabelTable {
 pub(super) struct TableBuilder {
     table: LabelTable,
     hasher: RandomState,
+    names: HashTable<u32>,
     /// By text; only where series of several indexes meet.
     by_text: Option<HashTable<u32>>,
     by_numbers: Option<HashTable<u32>>,
@@ -119,13 +120,7 @@ impl TableBuilder {
         {
             return *known;
         }
-        // There are few names, and the last ones are likely to come again.
-        let known = (0..self.table.names.len() as u32).rev().find(|n| self.table.name(*n) == name);
-        let name = known.unwrap_or_else(|| {
-            let place = self.table.add_text(name);
-            self.table.names.push(place);
-            (self.table.names.len() - 1) as u32
-        });
+        let name = self.name(name);
         let value = self.table.add_text(value);
         let number = self.table.pairs.len() as u32;
         self.table.pairs.push(Pair { name, value });
@@ -133,6 +128,20 @@ impl TableBuilder {
             let (table, hasher) = (&self.table, &self.hasher);
             by_text.insert_unique(hash, number, |p| hasher.hash_one(table.pair(*p)));
         }
+        number
+    }
+
+    /// The number of a label name, of which there may be as many as a sender makes up.
+    fn name(&mut self, name: &str) -> u32 {
+        let hash = self.hasher.hash_one(name);
+        if let Some(known) = self.names.find(hash, |n| self.table.name(*n) == name) {
+            return *known;
+        }
+        let place = self.table.add_text(name);
+        let number = self.table.names.len() as u32;
+        self.table.names.push(place);
+        let (table, hasher) = (&self.table, &self.hasher);
+        self.names.insert_unique(hash, number, |n| hasher.hash_one(table.name(*n)));
         number
     }
 

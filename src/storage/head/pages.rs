@@ -152,7 +152,9 @@ impl Pages {
 
     fn make_file(&self) -> Option<File> {
         let path = self.dir.as_ref()?.join(FILE);
-        // Another window may be about to make its own; each takes a file that nobody had.
+        // The name is free again once the file has none, so windows make theirs one after the other.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let _left_by_a_crash = fs::remove_file(&path);
         let made = File::options().read(true).write(true).create_new(true).open(&path);
         let made = made.and_then(|file| fs::remove_file(&path).map(|()| file));
@@ -214,5 +216,18 @@ mod tests {
         let places = fill(&pages, 2000);
         pages.write_out(0);
         check(&pages, &places);
+    }
+
+    #[test]
+    fn windows_that_make_their_files_at_once_all_get_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PageStore::new(Some(dir.path()), 1000);
+        let windows: Vec<_> = (0..64).map(|i| store.window(i * 1000)).collect();
+        std::thread::scope(|scope| {
+            for some in windows.chunks(16) {
+                scope.spawn(|| some.iter().for_each(|w| assert!(w.make_file().is_some())));
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
