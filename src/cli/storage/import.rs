@@ -22,6 +22,9 @@ const BUFFER_SAMPLES: usize = 4 << 20;
 
 pub fn run(dir: &Path, files: &[std::path::PathBuf], retention_ms: i64) -> anyhow::Result<ExitCode> {
     let now = Clock::system().now_ms();
+    if dir.is_file() {
+        anyhow::bail!("{} is a file: the data directory comes first, then what is imported", dir.display());
+    }
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let storage = Storage::open(StorageOptions { dir: Some(dir.to_owned()), ..StorageOptions::default() })?;
     let options = ImportOptions {
