@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use streamgate::exposition::remote_write::{Encoder, Encoding, Item, WriteRequest, compress_snappy};
-use streamgate::ingest::{Ingest, IngestLimits};
+use streamgate::ingest::{Ingest, IngestLimits, RemoteWriteVersion};
 use streamgate::model::Labels;
 use streamgate::storage::{Storage, StorageOptions};
 
@@ -72,7 +72,7 @@ fn again(bencher: divan::Bencher) {
     let mut sent = 0usize;
     for request in 0..REQUESTS {
         let body = compress_snappy(&message(request, 0));
-        ingest.remote_write(&body, Encoding::Snappy).expect("the request is valid");
+        ingest.remote_write(&body, Encoding::Snappy, RemoteWriteVersion::V1).expect("the request is valid");
     }
     bencher
         .counter(ItemsCount::new(PER_REQUEST))
@@ -80,7 +80,7 @@ fn again(bencher: divan::Bencher) {
             sent += 1;
             compress_snappy(&message(sent % REQUESTS, 1 + sent / REQUESTS))
         })
-        .bench_local_refs(|body| ingest.remote_write(body, Encoding::Snappy).is_ok());
+        .bench_local_refs(|body| ingest.remote_write(body, Encoding::Snappy, RemoteWriteVersion::V1).is_ok());
 }
 
 #[divan::bench(sample_count = 30, sample_size = 1)]
@@ -89,5 +89,5 @@ fn first(bencher: divan::Bencher) {
     bencher
         .counter(ItemsCount::new(PER_REQUEST))
         .with_inputs(ingest)
-        .bench_values(|ingest| ingest.remote_write(&body, Encoding::Snappy).is_ok());
+        .bench_values(|ingest| ingest.remote_write(&body, Encoding::Snappy, RemoteWriteVersion::V1).is_ok());
 }

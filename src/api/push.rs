@@ -11,28 +11,54 @@ use super::body;
 use super::error::{ApiError, ErrorKind, TextError};
 use super::state::ApiState;
 use crate::exposition::remote_write::Encoding;
-use crate::ingest::group_labels;
+use crate::ingest::{IngestError, RemoteWriteStats, RemoteWriteVersion, group_labels};
 
 /// `POST /api/v1/write`
-pub(super) async fn write(
-    State(state): State<Arc<ApiState>>,
-    headers: HeaderMap,
+pub(super) async fn write(State(state): State<Arc<ApiState>>, headers: HeaderMap, body: Body) -> Response {
+    let version = match write_version(body::text(&headers, header::CONTENT_TYPE)) {
+        Ok(version) => version,
+        Err(error) => return TextError(error).into_response(),
+    };
+    let (stats, result) = match take(&state, &headers, body, version).await {
+        Ok(Ok(stats)) => (stats, Ok(StatusCode::NO_CONTENT)),
+        Ok(Err(IngestError::Partial { rejected, reason, stats })) => {
+            (stats, Err(ApiError::from(IngestError::Partial { rejected, reason, stats })))
+        }
+        Ok(Err(error)) => (RemoteWriteStats::default(), Err(error.into())),
+        Err(error) => (RemoteWriteStats::default(), Err(error)),
+    };
+    let answer = result.map_err(TextError).into_response();
+    if version == RemoteWriteVersion::V1 {
+        return answer;
+    }
+    // How much was taken, whatever the status: by these a sender knows that 2.0 was understood.
+    let written = [
+        ("x-prometheus-remote-write-samples-written", stats.samples.to_string()),
+        ("x-prometheus-remote-write-histograms-written", stats.histograms.to_string()),
+        ("x-prometheus-remote-write-exemplars-written", stats.exemplars.to_string()),
+    ];
+    (written, answer).into_response()
+}
+
+/// Reads and stores a request of remote write.
+async fn take(
+    state: &Arc<ApiState>,
+    headers: &HeaderMap,
     body: Body,
-) -> Result<StatusCode, TextError> {
-    check_write_type(body::text(&headers, header::CONTENT_TYPE))?;
-    let encoding = body::text(&headers, header::CONTENT_ENCODING);
+    version: RemoteWriteVersion,
+) -> Result<Result<RemoteWriteStats, IngestError>, ApiError> {
+    let encoding = body::text(headers, header::CONTENT_ENCODING);
     let encoding = Encoding::from_header(Some(encoding)).ok_or_else(|| {
         let message = format!("Content-Encoding {encoding:?} cannot be read here; send snappy or zstd");
         ApiError::new(ErrorKind::UnsupportedMediaType, message)
     })?;
-    let bytes = body::read_raw(body, state.limits.write_bytes_max, &state).await?;
-    let pool = state.transfers.clone();
-    pool.run(move |_| Ok(state.ingest.remote_write(&bytes, encoding)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let bytes = body::read_raw(body, state.limits.write_bytes_max, state).await?;
+    let ingest = state.ingest.clone();
+    state.transfers.run(move |_| Ok(ingest.remote_write(&bytes, encoding, version))).await
 }
 
-/// Remote write 1.0 is what we read: a sender of 2.0 falls back to it when it is told so by 415.
-fn check_write_type(content_type: &str) -> Result<(), ApiError> {
+/// The message that a `Content-Type` names, 1.0 if it names none. A sender falls back to another when it is told by 415.
+fn write_version(content_type: &str) -> Result<RemoteWriteVersion, ApiError> {
     let media = body::media_type(content_type);
     let refuse = |why: String| Err(ApiError::new(ErrorKind::UnsupportedMediaType, why));
     if !media.is_empty() && !media.eq_ignore_ascii_case("application/x-protobuf") {
@@ -40,10 +66,11 @@ fn check_write_type(content_type: &str) -> Result<(), ApiError> {
     }
     let proto = content_type.split(';').skip(1).find_map(|p| p.trim().strip_prefix("proto="));
     match proto {
-        None | Some("prometheus.WriteRequest") => Ok(()),
-        Some(other) => {
-            refuse(format!("{other} is not taken here; send remote write 1.0 (prometheus.WriteRequest)"))
-        }
+        None | Some("prometheus.WriteRequest") => Ok(RemoteWriteVersion::V1),
+        Some("io.prometheus.write.v2.Request") => Ok(RemoteWriteVersion::V2),
+        Some(other) => refuse(format!(
+            "{other} is not taken here; send prometheus.WriteRequest or io.prometheus.write.v2.Request"
+        )),
     }
 }
 
@@ -103,12 +130,18 @@ mod tests {
     }
 
     #[test]
-    fn only_remote_write_1_is_taken() {
-        for fine in ["", "application/x-protobuf", "application/x-protobuf;proto=prometheus.WriteRequest"] {
-            assert_eq!(check_write_type(fine), Ok(()), "{fine}");
+    fn both_messages_of_remote_write_are_taken() {
+        let (v1, v2) = (RemoteWriteVersion::V1, RemoteWriteVersion::V2);
+        for (content_type, expected) in [
+            ("", v1),
+            ("application/x-protobuf", v1),
+            ("application/x-protobuf;proto=prometheus.WriteRequest", v1),
+            ("application/x-protobuf; proto=io.prometheus.write.v2.Request", v2),
+        ] {
+            assert_eq!(write_version(content_type), Ok(expected), "{content_type}");
         }
-        for wrong in ["application/json", "application/x-protobuf; proto=io.prometheus.write.v2.Request"] {
-            assert_eq!(check_write_type(wrong).unwrap_err().kind, ErrorKind::UnsupportedMediaType, "{wrong}");
+        for wrong in ["application/json", "application/x-protobuf; proto=io.prometheus.write.v3.Request"] {
+            assert_eq!(write_version(wrong).unwrap_err().kind, ErrorKind::UnsupportedMediaType, "{wrong}");
         }
     }
 }

@@ -160,9 +160,10 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         },
         clock.clone(),
     );
-    let ingest = Ingest::new(
+    let ingest = Ingest::with_features(
         storage.clone(),
         IngestLimits::default(),
+        options.ingest_features,
         Arc::new(IngestMetrics::register(&mut registry)),
     );
     let pushed = blocking("pushed groups", {

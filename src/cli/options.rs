@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::flags::{MemoryLimit, ServeFlags};
+use crate::ingest::IngestFeatures;
 use crate::promql::{FEATURES, Features, MAX_LENGTH};
 use crate::storage::FsyncPolicy;
 use crate::telemetry::LogFormat;
@@ -59,6 +60,7 @@ pub struct ServeOptions {
     pub rules_max_concurrent: usize,
     pub notification_queue_capacity: usize,
     pub features: Features,
+    pub ingest_features: IngestFeatures,
     /// The feature `exemplar-storage`.
     pub exemplar_storage: bool,
     pub log_level: String,
@@ -128,7 +130,7 @@ impl ServeOptions {
         let time = flags.storage_tsdb_retention_time.filter(|ms| *ms > 0);
         let size = flags.storage_tsdb_retention_size.filter(|bytes| *bytes > 0);
         let default = if size.is_some() { RETENTION_MS_MAX } else { RETENTION_MS };
-        let features = features(&flags.enable_feature, &mut warnings)?;
+        let enabled = features(&flags.enable_feature, &mut warnings)?;
         Ok(ServeOptions {
             config_file: flags.config_file,
             alertmanager_config_file: flags.alertmanager_config_file,
@@ -163,8 +165,9 @@ impl ServeOptions {
             resend_delay_ms: flags.rules_alert_resend_delay,
             rules_max_concurrent: flags.rules_max_concurrent_evals,
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
-            features,
-            exemplar_storage: flags.enable_feature.iter().any(|n| n.trim() == EXEMPLAR_STORAGE),
+            features: enabled.promql,
+            ingest_features: enabled.ingest,
+            exemplar_storage: enabled.exemplar_storage,
             log_level: flags.log_level,
             log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
             warnings,
@@ -174,6 +177,28 @@ impl ServeOptions {
 }
 
 const EXEMPLAR_STORAGE: &str = "exemplar-storage";
+
+/// What `--enable-feature` switches on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Enabled {
+    pub promql: Features,
+    pub ingest: IngestFeatures,
+    pub exemplar_storage: bool,
+}
+
+/// Names of features of other parts than the language.
+const OTHER_FEATURES: [&str; 4] =
+    [EXEMPLAR_STORAGE, "created-timestamp-zero-ingestion", "st-storage", "type-and-unit-labels"];
+
+impl Enabled {
+    /// Switches on what has this name, in each part that has something; false if none has.
+    fn enable(&mut self, name: &str) -> bool {
+        self.exemplar_storage |= name == EXEMPLAR_STORAGE;
+        let promql = self.promql.enable(name);
+        let ingest = self.ingest.enable(name);
+        promql || ingest || name == EXEMPLAR_STORAGE
+    }
+}
 
 /// Features that are always on, and those that have no meaning here.
 const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
@@ -193,26 +218,23 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("auto-reload-config", "reload by SIGHUP or POST /-/reload"),
     ("extra-scrape-metrics", "these series are not written"),
     ("native-histograms", "native histograms are not scraped"),
-    ("created-timestamp-zero-ingestion", "created timestamps are not stored"),
     ("otlp-write-receiver", "OTLP is not received"),
     ("otlp-deltatocumulative", "OTLP is not received"),
     ("otlp-native-delta-ingestion", "OTLP is not received"),
-    ("type-and-unit-labels", "no such labels are added"),
     ("metadata-wal-records", "metadata is kept in memory"),
     ("ooo-native-histograms", "it is always on"),
     ("old-ui", "there is one set of pages"),
     ("use-uncached-io", "files are read through the page cache"),
     ("fast-startup", "it is always on"),
     ("xor2-encoding", "chunks have encodings of their own"),
-    ("st-storage", "start timestamps are not stored"),
 ];
 
 /// # Errors
 /// For the agent mode, which is another program. A name that nobody knows is warned of, as in Prometheus.
-pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<Features, String> {
-    let mut features = Features::default();
+pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<Enabled, String> {
+    let mut features = Enabled::default();
     for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
-        if features.enable(name) || name == EXEMPLAR_STORAGE {
+        if features.enable(name) {
             continue;
         }
         match name {
@@ -223,7 +245,7 @@ pub(super) fn features(names: &[String], warnings: &mut Vec<String>) -> Result<F
                     let known = FEATURES
                         .iter()
                         .map(|f| f.name)
-                        .chain([EXEMPLAR_STORAGE])
+                        .chain(OTHER_FEATURES)
                         .chain(FEATURES_WITHOUT_EFFECT.iter().map(|f| f.0));
                     let hint = crate::yaml::nearest(other, known)
                         .map_or(String::new(), |n| format!("; did you mean {n}?"));

@@ -96,7 +96,7 @@ fn asked(asking: Asking, times: Times) -> Result<Asked, String> {
     let timeout = duration("timeout", &asking.timeout)?.map(i64::unsigned_abs);
     let lookback_ms = duration("query.lookback-delta", &asking.lookback_delta)?;
     let mut warnings = Vec::new();
-    let features = features(&asking.enable_feature, &mut warnings)?;
+    let features = features(&asking.enable_feature, &mut warnings)?.promql;
     for warning in warnings {
         eprintln!("warning: {warning}");
     }

@@ -43,7 +43,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
         return Ok(Command::Version);
     }
     let usage = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
-    let of_check = |names: &[String]| features(names, &mut Vec::new()).map_err(usage);
+    let of_check = |names: &[String]| features(names, &mut Vec::new()).map(|f| f.promql).map_err(usage);
     match cli.command {
         None => serve(cli.serve, flags, warnings).map_err(usage),
         Some(Subcommands::Serve(given)) => serve(*given, flags, warnings).map_err(usage),

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::exposition::remote_write::{self, Encoding, Item, WriteRequest};
+use crate::exposition::remote_write::{self, Encoding, Item, LabelPairs, WriteRequest, v2};
 use crate::exposition::{FamilySet, Format, Parser, Writer};
 use crate::model::{GoRegex, Labels, LabelsBuilder, format_duration_ms, parse_duration_ms};
 use crate::promql::Features;
@@ -132,6 +132,50 @@ pub fn remote_write(input: &[u8]) {
                 }
             }
             Item::Metadata(m) => drop(m.to_metadata()),
+        }
+    }
+}
+
+/// A message of remote write 2.0: what is read refers to what is there, and its labels can be written as 1.0 has them.
+pub fn remote_write_v2(message: &[u8]) {
+    let mut symbols = v2::Symbols::default();
+    if symbols.read(message).is_err() {
+        return;
+    }
+    let (mut request, mut refs, mut labels) = (v2::Request::new(message), Vec::new(), Vec::new());
+    while let Ok(Some(mut series)) = request.next(&mut refs) {
+        assert!(refs.len() % 2 == 0 && refs.len() <= message.len());
+        labels.clear();
+        let mut pushed = 0;
+        for pair in refs.chunks_exact(2) {
+            let (Ok(name), Ok(value)) = (symbols.get(message, pair[0]), symbols.get(message, pair[1])) else {
+                break;
+            };
+            if labels.len() + name.len() + value.len() < 1 << 16 {
+                v2::push_label(&mut labels, name, value);
+                pushed += 1;
+            }
+        }
+        assert_eq!(LabelPairs::new(&labels).count(), pushed, "{labels:?}");
+        drop(series.metadata());
+        while let Ok(Some(item)) = series.next_item() {
+            match item {
+                v2::SeriesItem::Float { .. } => {}
+                v2::SeriesItem::Exemplar(bytes) => {
+                    if let Ok((refs, _, _)) = v2::exemplar(bytes) {
+                        assert!(refs.len() % 2 == 0 && refs.len() <= bytes.len());
+                    }
+                }
+                v2::SeriesItem::Histogram(bytes) => {
+                    if let Ok((_, _, h)) = series.histogram(bytes) {
+                        let of = |spans: &[crate::model::Span]| {
+                            spans.iter().map(|s| s.length as usize).sum::<usize>()
+                        };
+                        assert_eq!(of(&h.positive_spans), h.positive_buckets.len());
+                        assert_eq!(of(&h.negative_spans), h.negative_buckets.len());
+                    }
+                }
+            }
         }
     }
 }

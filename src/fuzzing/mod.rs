@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     target("regex", "regex", formats::regex),
     target("relabel", "relabel", formats::relabel),
     target("remote_write", "remote_write", formats::remote_write),
+    target("remote_write_v2", "remote_write_v2", formats::remote_write_v2),
     target("rule_file", "rule_file", formats::rule_file),
     target("starts", "starts", storage::starts),
     target("template", "template", formats::template),

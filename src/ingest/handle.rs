@@ -6,7 +6,7 @@ use super::families::Families;
 use super::hash::WideHasher;
 use super::series_cache::SeriesCache;
 use super::write::WriteScratch;
-use super::{IngestLimits, IngestMetrics};
+use super::{IngestFeatures, IngestLimits, IngestMetrics};
 use crate::storage::Storage;
 
 /// Takes samples in. Cloning gives a handle to the same one.
@@ -19,6 +19,7 @@ pub struct Ingest {
 pub(super) struct Inner {
     pub storage: Storage,
     pub limits: IngestLimits,
+    pub features: IngestFeatures,
     pub metrics: Arc<IngestMetrics>,
     pub hasher: WideHasher,
     pub families: Families,
@@ -31,11 +32,23 @@ pub(super) struct Inner {
 impl Ingest {
     #[must_use]
     pub fn new(storage: Storage, limits: IngestLimits, metrics: Arc<IngestMetrics>) -> Self {
+        Ingest::with_features(storage, limits, IngestFeatures::default(), metrics)
+    }
+
+    /// As [`Ingest::new`], with optional behaviour.
+    #[must_use]
+    pub fn with_features(
+        storage: Storage,
+        limits: IngestLimits,
+        features: IngestFeatures,
+        metrics: Arc<IngestMetrics>,
+    ) -> Self {
         let inner = Inner {
             families: Families::load(&storage),
             series_cache: Mutex::new(SeriesCache::new(limits.series_cache_max)),
             storage,
             limits,
+            features,
             metrics,
             hasher: WideHasher::default(),
             scratch: Mutex::default(),

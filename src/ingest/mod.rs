@@ -18,6 +18,7 @@
 
 mod error;
 mod families;
+mod features;
 mod handle;
 mod hash;
 mod labels;
@@ -30,6 +31,7 @@ mod series_cache;
 mod write;
 
 pub use error::{IngestError, PushError, ScrapeError};
+pub use features::IngestFeatures;
 pub use handle::Ingest;
 pub use labels::LabelError;
 pub use limits::IngestLimits;
@@ -37,7 +39,7 @@ pub use metrics::IngestMetrics;
 pub use pushed::{GroupView, JsonMetric, Pushed, RecordedMetric, group_labels};
 pub use scrape::{ScrapeOptions, ScrapeStats};
 pub use scrape_cache::ScrapeCache;
-pub use write::RemoteWriteStats;
+pub use write::{RemoteWriteStats, RemoteWriteVersion};
 
 #[cfg(test)]
 mod tests;

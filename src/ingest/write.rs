@@ -1,8 +1,10 @@
-//! Remote write 1.0: a compressed request becomes samples.
+//! Remote write 1.0 and 2.0: a compressed request becomes samples.
 //!
 //! The request is walked over once without a lock: each series is known by the hash of its encoded labels. Then all
 //! are looked up under one lock; only labels that are new are decoded, checked and looked up in the storage. The
-//! benchmark is `remote_write_append`.
+//! benchmark is `remote_write_append`. Labels of 2.0 are written as those of 1.0 first (`v2`): what follows is the same.
+
+mod v2;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -17,7 +19,9 @@ use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
 use crate::model::{FloatHistogram, Labels, Timestamp};
-use crate::storage::{AppendError, Appender, CommitStats, Exemplar, SeriesRef, StorageError};
+use crate::storage::{
+    AppendError, Appender, CommitStats, Exemplar, ExemplarError, SampleValue, SeriesRef, StorageError,
+};
 
 /// What a request brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +30,19 @@ pub struct RemoteWriteStats {
     pub samples: u64,
     /// Native histograms that were taken.
     pub histograms: u64,
+    /// Exemplars that were taken; none where they are not kept.
+    pub exemplars: u64,
     pub series: u64,
+}
+
+/// Which message a request holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RemoteWriteVersion {
+    /// `prometheus.WriteRequest`.
+    #[default]
+    V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
 }
 
 const SOURCE: &str = "remote_write";
@@ -47,18 +63,30 @@ pub(super) struct WriteScratch {
 struct Parts {
     series: Vec<Part>,
     floats: Vec<(Timestamp, f64)>,
+    /// The start times of the floats, in ms, 0 where there is none; empty if none is wanted.
+    starts: Vec<Timestamp>,
     /// With the series that they belong to, ascending.
-    histograms: Vec<(u32, Timestamp, Arc<FloatHistogram>)>,
+    histograms: Vec<PartHistogram>,
     /// The same.
     exemplars: Vec<(u32, Exemplar)>,
     families: BTreeMap<String, FamilyNote>,
+    v2: v2::Scratch,
+}
+
+#[derive(Debug)]
+struct PartHistogram {
+    of: u32,
+    ts: Timestamp,
+    /// 0: none.
+    start: Timestamp,
+    value: Arc<FloatHistogram>,
 }
 
 /// One series of a request.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     hash: WideHash,
-    /// Where the encoded labels stand in the message.
+    /// Where the encoded labels stand: in the message, or in what `v2` wrote.
     labels_at: u32,
     labels_len: u32,
     /// Where its floats end; they begin where those of the series before end.
@@ -72,11 +100,16 @@ impl Ingest {
     /// # Errors
     /// [`IngestError::Partial`] when some series or samples were refused and the rest was taken; any other error
     /// means that nothing was.
-    pub fn remote_write(&self, body: &[u8], encoding: Encoding) -> Result<RemoteWriteStats, IngestError> {
+    pub fn remote_write(
+        &self,
+        body: &[u8],
+        encoding: Encoding,
+        version: RemoteWriteVersion,
+    ) -> Result<RemoteWriteStats, IngestError> {
         let inner = &*self.inner;
         let pooled = inner.scratch.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scratch = pooled.unwrap_or_default();
-        let result = inner.remote_write(body, encoding, &mut scratch);
+        let result = inner.remote_write(body, encoding, version, &mut scratch);
         match &result {
             Ok(stats) | Err(IngestError::Partial { stats, .. }) => {
                 inner.metrics.taken(SOURCE, stats.samples + stats.histograms);
@@ -98,6 +131,8 @@ impl WriteScratch {
         self.message.capacity()
             + self.parts.series.capacity() * size_of::<Part>()
             + self.parts.floats.capacity() * size_of::<(Timestamp, f64)>()
+            + self.parts.starts.capacity() * size_of::<Timestamp>()
+            + self.parts.v2.bytes()
     }
 }
 
@@ -106,13 +141,18 @@ impl Inner {
         &self,
         body: &[u8],
         encoding: Encoding,
+        version: RemoteWriteVersion,
         scratch: &mut WriteScratch,
     ) -> Result<RemoteWriteStats, IngestError> {
         let WriteScratch { message, parts } = scratch;
         // Positions within a message are 32 bits wide.
         let limit = self.limits.write_bytes_max.min(u32::MAX as usize);
         decompress(encoding, body, limit, message)?;
-        parts.take_apart(message, self)?;
+        parts.clear();
+        match version {
+            RemoteWriteVersion::V1 => parts.take_apart(message, self)?,
+            RemoteWriteVersion::V2 => parts.take_apart_v2(message, self)?,
+        }
         if !parts.exemplars.is_empty() && !self.storage.keeps_exemplars() {
             parts.exemplars.clear();
         }
@@ -120,7 +160,11 @@ impl Inner {
         let mut append = Append {
             ingest: self,
             app: self.storage.appender(),
-            message,
+            labels: match version {
+                RemoteWriteVersion::V1 => message,
+                RemoteWriteVersion::V2 => parts.v2.labels(),
+            },
+            version,
             bounds: LabelBounds::from(&self.limits),
             resolved: Vec::new(),
             refusals: Refusals { metrics: &self.metrics, count: 0, first: None },
@@ -139,7 +183,7 @@ impl Inner {
         // Most refusals show only now. Series that had left the ring before were asked for again.
         let refused = committed.refused() - committed.unknown_series;
         if refused > 0 {
-            let taken = committed.samples + committed.repeated;
+            let taken = committed.samples - committed.zeros + committed.repeated;
             stats.samples = taken.saturating_sub(stats.histograms);
             refusals.commit(&committed, refused);
         }
@@ -175,12 +219,16 @@ impl Inner {
 }
 
 impl Parts {
-    fn take_apart(&mut self, message: &[u8], ingest: &Inner) -> Result<(), WireError> {
+    fn clear(&mut self) {
         self.series.clear();
         self.floats.clear();
+        self.starts.clear();
         self.histograms.clear();
         self.exemplars.clear();
         self.families.clear();
+    }
+
+    fn take_apart(&mut self, message: &[u8], ingest: &Inner) -> Result<(), WireError> {
         let mut request = WriteRequest::new(message);
         while let Some(item) = request.next()? {
             match item {
@@ -212,7 +260,8 @@ impl Parts {
                 }
                 Value::Histogram(_) => {
                     if let Some((ts, h)) = value.histogram()? {
-                        self.histograms.push((self.series.len() as u32, ts, Arc::new(h)));
+                        let of = self.series.len() as u32;
+                        self.histograms.push(PartHistogram { of, ts, start: 0, value: Arc::new(h) });
                     }
                 }
             }
@@ -239,10 +288,10 @@ struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// A sample or series that is refused at once.
-    fn append(&mut self, error: AppendError, message: &[u8], part: &Part) {
+    fn append(&mut self, error: AppendError, labels: &[u8], part: &Part) {
         self.metrics.reject_series(error);
         if self.first.is_none() {
-            self.first = Some(format!("{error} for {}", shown(labels_of(message, part))));
+            self.first = Some(format!("{error} for {}", shown(labels_of(labels, part))));
         }
         // The others are in the commit's statistics too and are counted there.
         self.count += u64::from(matches!(error, AppendError::UnknownSeries | AppendError::TooManySeries));
@@ -279,7 +328,9 @@ impl Refusals<'_> {
 struct Append<'a> {
     ingest: &'a Inner,
     app: Appender,
-    message: &'a [u8],
+    /// What the places of labels count in.
+    labels: &'a [u8],
+    version: RemoteWriteVersion,
     bounds: LabelBounds,
     /// For the cache, once the batch is committed.
     resolved: Vec<(WideHash, SeriesRef)>,
@@ -297,8 +348,9 @@ impl Append<'_> {
         for (i, part) in parts.series.iter().enumerate() {
             let end = part.floats_end as usize;
             let floats = &parts.floats[begin..end];
+            let starts = parts.starts.get(begin..end).unwrap_or(&[]);
             begin = end;
-            let own = histograms.iter().take_while(|(of, _, _)| *of as usize == i).count();
+            let own = histograms.iter().take_while(|h| h.of as usize == i).count();
             let (own, rest) = histograms.split_at(own);
             histograms = rest;
             let exemplars_here = exemplars.iter().take_while(|(of, _)| *of as usize == i).count();
@@ -307,39 +359,79 @@ impl Append<'_> {
             let known = part.series;
             let Some(mut series) = known.or_else(|| self.resolve(part)) else { continue };
             self.stats.series += 1;
-            for (ts, value) in floats {
-                let mut result = self.app.append(series, *ts, *value);
+            let features = self.ingest.features;
+            if features.zero_ingestion {
+                // Of all that a series brings: who has the first has the others too.
+                let start = |ts: Timestamp, start: Timestamp| (start != 0 && start < ts).then_some(start);
+                if let (Some((ts, _)), Some(stated)) = (floats.first(), starts.first())
+                    && let Some(start) = start(*ts, *stated)
+                {
+                    self.app.append_zero(series, start, None);
+                } else if let Some(h) = own.first()
+                    && let Some(start) = start(h.ts, h.start)
+                {
+                    self.app.append_zero(series, start, Some(&h.value));
+                }
+            }
+            // One without a start time would else come before those with one.
+            let floats_started = features.st_storage && starts.iter().any(|s| *s != 0);
+            let own_started = features.st_storage && own.iter().any(|h| h.start != 0);
+            for (at, (ts, value)) in floats.iter().enumerate() {
+                let append = |app: &mut Appender, series| {
+                    if floats_started {
+                        app.append_among_started(series, *ts, starts[at], SampleValue::Float(*value))
+                    } else {
+                        app.append(series, *ts, *value)
+                    }
+                };
+                let mut result = append(&mut self.app, series);
                 self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
                     && known == Some(series)
                     && let Some(again) = self.resolve(part)
                 {
                     series = again;
-                    result = self.app.append(series, *ts, *value);
+                    result = append(&mut self.app, series);
                 }
                 match result {
                     Ok(()) => self.stats.samples += 1,
-                    Err(e) => self.refusals.append(e, self.message, part),
+                    Err(e) => self.refusals.append(e, self.labels, part),
                 }
             }
-            for (_, ts, h) in own {
-                let mut result = self.app.append_histogram(series, *ts, Arc::clone(h));
+            for h in own {
+                let append = |app: &mut Appender, series| {
+                    let value = Arc::clone(&h.value);
+                    if own_started {
+                        app.append_among_started(series, h.ts, h.start, SampleValue::Histogram(value))
+                    } else {
+                        app.append_histogram(series, h.ts, value)
+                    }
+                };
+                let mut result = append(&mut self.app, series);
                 self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
                     && known == Some(series)
                     && let Some(again) = self.resolve(part)
                 {
                     series = again;
-                    result = self.app.append_histogram(series, *ts, Arc::clone(h));
+                    result = append(&mut self.app, series);
                 }
                 match result {
                     Ok(()) => self.stats.histograms += 1,
-                    Err(e) => self.refusals.append(e, self.message, part),
+                    Err(e) => self.refusals.append(e, self.labels, part),
                 }
             }
             for (_, exemplar) in own_exemplars {
-                // What is refused is counted by the storage; as in Prometheus the request is fine all the same.
-                let _counted = self.app.append_exemplar(series, exemplar.clone());
+                // What is refused is counted by the storage. As in Prometheus a request of 1.0 is fine all the same, and
+                // one of 2.0 is told of exemplars that come too late.
+                match self.app.append_exemplar(series, exemplar.clone()) {
+                    Ok(()) => self.stats.exemplars += 1,
+                    Err(e @ ExemplarError::OutOfOrder) if self.version == RemoteWriteVersion::V2 => {
+                        let labels = self.labels;
+                        self.refusals.add(|| format!("{e} for {}", shown(labels_of(labels, part))));
+                    }
+                    Err(_) => {}
+                }
             }
         }
     }
@@ -348,7 +440,7 @@ impl Append<'_> {
     #[cold]
     fn resolve(&mut self, part: &Part) -> Option<SeriesRef> {
         let pairs: Result<Vec<(&str, &str)>, WireError> =
-            LabelPairs::new(labels_of(self.message, part)).collect();
+            LabelPairs::new(labels_of(self.labels, part)).collect();
         let mut pairs = match pairs {
             Ok(pairs) => pairs,
             Err(e) => {
@@ -371,16 +463,16 @@ impl Append<'_> {
                 Some(series)
             }
             Err(e) => {
-                self.refusals.append(e, self.message, part);
+                self.refusals.append(e, self.labels, part);
                 None
             }
         }
     }
 }
 
-fn labels_of<'a>(message: &'a [u8], part: &Part) -> &'a [u8] {
+fn labels_of<'a>(labels: &'a [u8], part: &Part) -> &'a [u8] {
     let at = part.labels_at as usize;
-    &message[at..at + part.labels_len as usize]
+    &labels[at..at + part.labels_len as usize]
 }
 
 /// Labels for a message, cut where they are long.

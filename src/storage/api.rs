@@ -126,6 +126,8 @@ pub struct CommitStats {
     /// Of these, the ones older than their series' newest.
     pub samples_out_of_order: u64,
     pub series_created: u64,
+    /// Of the samples, the zeros that [`Appender::append_zero`](super::Appender::append_zero) put before them.
+    pub zeros: u64,
     /// Samples that were there already, bit for bit: ignored, and no error.
     pub repeated: u64,
     pub out_of_order: u64,

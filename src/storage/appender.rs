@@ -14,7 +14,7 @@ use super::exemplars::{Exemplar, ExemplarError};
 use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
 use super::late;
 use super::wal::{FrameBuilder, LoggedSample};
-use crate::model::{FloatHistogram, Labels, Timestamp};
+use crate::model::{CounterResetHint, FloatHistogram, Labels, Timestamp};
 
 /// A frame of the WAL that has become longer is ended and the batch goes on in another.
 const FRAME_BYTES: usize = 32 << 20;
@@ -31,6 +31,8 @@ pub(super) struct Batch {
     histograms: Vec<(SeriesRef, Timestamp, Arc<FloatHistogram>)>,
     /// Samples with a start time.
     started: Vec<LoggedSample>,
+    /// Zeros that are wanted before the first sample of a series: a histogram if there is one, else a float.
+    zeros: Vec<(SeriesRef, Timestamp, Option<Arc<FloatHistogram>>)>,
     /// Samples out of order, found at the commit.
     out_of_order: Vec<LoggedSample>,
     /// Each with the labels of its series.
@@ -148,14 +150,43 @@ impl Appender {
         value: SampleValue,
     ) -> Result<(), AppendError> {
         match value {
-            SampleValue::Float(v) if start == 0 => return self.append(series, ts, v),
-            SampleValue::Histogram(h) if start == 0 => return self.append_histogram(series, ts, h),
-            value => {
-                self.check(series, ts)?;
-                self.batch.started.push(LoggedSample { series, ts, start, value, out_of_order: false });
-            }
+            SampleValue::Float(v) if start == 0 => self.append(series, ts, v),
+            SampleValue::Histogram(h) if start == 0 => self.append_histogram(series, ts, h),
+            value => self.append_among_started(series, ts, start, value),
         }
+    }
+
+    /// As [`Appender::append_with_start`], but a sample without a start time too keeps its place among those that have
+    /// one: for a series that has both in one batch.
+    ///
+    /// # Errors
+    /// As [`Appender::append`].
+    pub fn append_among_started(
+        &mut self,
+        series: SeriesRef,
+        ts: Timestamp,
+        start: Timestamp,
+        value: SampleValue,
+    ) -> Result<(), AppendError> {
+        self.check(series, ts)?;
+        self.batch.started.push(LoggedSample { series, ts, start, value, out_of_order: false });
         Ok(())
+    }
+
+    /// Asks for a zero at `start` (ms), where a series began to count, before the samples of this batch: `layout`'s
+    /// empty histogram, or the float 0. The commit leaves it out, and counts nothing, unless `start` is newer than the
+    /// newest sample of the series and not too old for the head. One is added for each series: the earliest.
+    pub fn append_zero(&mut self, series: SeriesRef, start: Timestamp, layout: Option<&FloatHistogram>) {
+        let zero = layout.map(|h| {
+            Arc::new(FloatHistogram {
+                counter_reset_hint: CounterResetHint::Reset,
+                schema: h.schema,
+                zero_threshold: h.zero_threshold,
+                custom_values: h.custom_values.clone(),
+                ..FloatHistogram::default()
+            })
+        });
+        self.batch.zeros.push((series, start, zero));
     }
 
     /// Adds an exemplar of a series to the batch.
@@ -233,6 +264,7 @@ impl Batch {
         self.floats.clear();
         self.histograms.clear();
         self.started.clear();
+        self.zeros.clear();
         self.out_of_order.clear();
         self.exemplars.clear();
         self.frame.clear();
@@ -273,8 +305,8 @@ impl Db {
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
         let started = batch.started.iter().map(|s| s.series);
-        let exemplars = batch.exemplars.iter().map(|e| e.0);
-        for series in floats.chain(batch.histograms.iter().map(|s| s.0)).chain(started).chain(exemplars) {
+        let others = batch.exemplars.iter().map(|e| e.0).chain(batch.zeros.iter().map(|z| z.0));
+        for series in floats.chain(batch.histograms.iter().map(|s| s.0)).chain(started).chain(others) {
             shards |= 1 << shard_of(id_of(series));
         }
         let mut guards = self.head.lock(shards);
@@ -282,6 +314,9 @@ impl Db {
         let min_valid = self.min_valid.load(Ordering::Acquire);
         let mut newest = Timestamp::MIN;
         let late = self.late_bound();
+        if !batch.zeros.is_empty() {
+            stats.zeros += self.place_zeros(batch, &mut guards, min_valid);
+        }
 
         // What has no room whatever else is in the batch is dropped; the rest goes to the WAL.
         let logs = self.wal.is_some();
@@ -569,6 +604,29 @@ impl Db {
             }
         }
         Ok(position)
+    }
+
+    /// Puts the zeros that have room before the other samples of the batch; returns how many.
+    fn place_zeros(&self, batch: &mut Batch, guards: &mut Guards<'_>, min_valid: Timestamp) -> u64 {
+        let mut zeros = std::mem::take(&mut batch.zeros);
+        zeros.sort_by_key(|(series, start, _)| (*series, *start));
+        zeros.dedup_by_key(|(series, _, _)| *series);
+        zeros.retain(|(series, start, _)| {
+            let slot = guards.shard(id_of(*series)).and_then(|shard| shard.get_mut(id_of(*series)));
+            let newest = slot.filter(|_| self.head.is_current(*series)).map(|(slot, _)| slot.last_ts());
+            *start >= min_valid && newest.is_some_and(|newest| *start > newest)
+        });
+        let count = zeros.len() as u64;
+        let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+        for (series, start, zero) in zeros {
+            match zero {
+                Some(zero) => histograms.push((series, start, zero)),
+                None => floats.push((series, start, 0f64.to_bits())),
+            }
+        }
+        batch.floats.splice(..0, floats);
+        batch.histograms.splice(..0, histograms);
+        count
     }
 
     /// Leaves those exemplars that the ring takes and whose series are there, and notes the series that have to be

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use prost::Message as _;
 
 use super::support::*;
 use crate::api::LiveConfig;
-use crate::exposition::remote_write::{Encoder, compress_snappy};
+use crate::exposition::remote_write::v2::oracle::{Sample, Table, TimeSeries};
+use crate::exposition::remote_write::{Encoder, compress_snappy, v2};
 use crate::model::{Labels, Matcher, MetricType, stale_marker};
 use crate::promql::parse_selector;
 
@@ -194,7 +196,7 @@ async fn remote_write_is_stored_or_refused_with_the_reason() {
     let zstd = zstd::bulk::compress(&message(4.0), 1).unwrap();
     assert_eq!(send(protobuf, "zstd", zstd).await.status, 204);
     for (content_type, encoding, status) in [
-        ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "snappy", 415),
+        ("application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy", 415),
         (protobuf, "gzip", 415),
         ("text/plain", "snappy", 415),
     ] {
@@ -211,4 +213,37 @@ async fn remote_write_is_stored_or_refused_with_the_reason() {
         assert_eq!(refused.status, 400);
         assert!(refused.text().contains(text), "{}", refused.text());
     }
+}
+
+#[tokio::test]
+async fn remote_write_2_says_how_much_was_written() {
+    let server = TestServer::new().await;
+    let send = async |pairs: &[&[(&str, &str)]]| {
+        let mut table = Table::new();
+        let sample = Sample { value: 4.0, timestamp: NOW, start_timestamp: 0 };
+        let series = |p: &&[(&str, &str)]| TimeSeries {
+            labels_refs: table.pairs(p),
+            samples: vec![sample],
+            ..Default::default()
+        };
+        let timeseries = pairs.iter().map(series).collect();
+        let message = v2::oracle::Request { symbols: table.symbols, timeseries }.encode_to_vec();
+        let request = Request::post("/api/v1/write")
+            .header(header::CONTENT_TYPE, "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+        let answer = server.send(request.body(Body::from(compress_snappy(&message))).unwrap()).await;
+        let written = |kind: &str| {
+            let name = format!("x-prometheus-remote-write-{kind}-written");
+            answer.headers.get(name).map(|v| v.to_str().unwrap().to_owned())
+        };
+        let written = ["samples", "histograms", "exemplars"].map(|kind| written(kind).unwrap_or_default());
+        (answer.status.as_u16(), written.join(" "))
+    };
+    assert_eq!(send(&[&[("__name__", "sent")], &[("__name__", "more")]]).await, (204, "2 0 0".to_owned()));
+    assert_eq!(server.get("/api/v1/query?query=sent").await.data()["result"][0]["value"][1], "4");
+    assert_eq!(send(&[&[("__name__", "other")], &[("x", "nameless")]]).await, (400, "1 0 0".to_owned()));
+    let request = Request::post("/api/v1/write")
+        .header(header::CONTENT_TYPE, "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+    let refused = server.send(request.body(Body::from("no snappy")).unwrap()).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.headers["x-prometheus-remote-write-samples-written"], "0");
 }

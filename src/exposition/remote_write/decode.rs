@@ -221,7 +221,7 @@ impl<'a> Value<'a> {
     pub fn histogram(&self) -> Result<Option<(Timestamp, FloatHistogram)>, WireError> {
         match self {
             Value::Float { .. } | Value::Exemplar(_) => Ok(None),
-            Value::Histogram(message) => decode_histogram(message).map(Some),
+            Value::Histogram(message) => decode_histogram(message).map(|(ts, _, h)| Some((ts, h))),
         }
     }
 }
@@ -233,23 +233,26 @@ impl FamilyMetadata<'_> {
     }
 }
 
+/// The type that a message states by number.
+pub(super) fn metric_type(number: u64) -> MetricType {
+    match number {
+        1 => MetricType::Counter,
+        2 => MetricType::Gauge,
+        3 => MetricType::Histogram,
+        4 => MetricType::GaugeHistogram,
+        5 => MetricType::Summary,
+        6 => MetricType::Info,
+        7 => MetricType::StateSet,
+        _ => MetricType::Unknown,
+    }
+}
+
 fn metadata(message: &[u8]) -> Result<FamilyMetadata<'_>, WireError> {
     let mut cursor = Cursor::new(message);
     let mut out = FamilyMetadata::default();
     while !cursor.rest.is_empty() {
         match cursor.key()? {
-            (1, VARINT) => {
-                out.metric_type = match cursor.varint()? {
-                    1 => MetricType::Counter,
-                    2 => MetricType::Gauge,
-                    3 => MetricType::Histogram,
-                    4 => MetricType::GaugeHistogram,
-                    5 => MetricType::Summary,
-                    6 => MetricType::Info,
-                    7 => MetricType::StateSet,
-                    _ => MetricType::Unknown,
-                }
-            }
+            (1, VARINT) => out.metric_type = metric_type(cursor.varint()?),
             (2, BYTES) => out.family = text(cursor.bytes()?, "a metric family name")?,
             (4, BYTES) => out.help = text(cursor.bytes()?, "a help text")?,
             (5, BYTES) => out.unit = text(cursor.bytes()?, "a unit")?,
@@ -262,6 +265,6 @@ fn metadata(message: &[u8]) -> Result<FamilyMetadata<'_>, WireError> {
     Ok(out)
 }
 
-fn text<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, WireError> {
+pub(super) fn text<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, WireError> {
     std::str::from_utf8(bytes).map_err(|_| WireError::Utf8(what))
 }

@@ -29,12 +29,12 @@ impl Buckets {
     }
 }
 
-/// Decodes and checks a `Histogram`.
-pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, FloatHistogram), WireError> {
+/// Decodes and checks a `Histogram`: its time, its start time (0 if there is none; only 2.0 has one) and its value.
+pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, FloatHistogram), WireError> {
     let mut cursor = Cursor::new(message);
     let mut h = FloatHistogram::default();
     let (mut negative, mut positive) = (Buckets::default(), Buckets::default());
-    let mut ts = 0;
+    let (mut ts, mut start) = (0, 0);
     while !cursor.rest.is_empty() {
         match cursor.key()? {
             (1, VARINT) => h.count = cursor.varint()? as f64,
@@ -60,7 +60,8 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, FloatHistog
             }
             (15, VARINT) => ts = cursor.varint()? as i64,
             (16, wire_type) => doubles(&mut cursor, wire_type, &mut h.custom_values)?,
-            (field @ 1..=16, _) => return Err(WireError::FieldType { message: "Histogram", field }),
+            (17, VARINT) => start = cursor.varint()? as i64,
+            (field @ 1..=17, _) => return Err(WireError::FieldType { message: "Histogram", field }),
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }
@@ -69,7 +70,7 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, FloatHistog
     if !h.is_stale_marker() {
         check(&h).map_err(WireError::Histogram)?;
     }
-    Ok((ts, h))
+    Ok((ts, start, h))
 }
 
 /// What must hold between the parts, as Prometheus checks it on arrival.

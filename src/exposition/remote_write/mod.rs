@@ -1,8 +1,8 @@
-//! Remote write 1.0: a protobuf `WriteRequest`, compressed as one block.
+//! Remote write 1.0 and 2.0: a protobuf message, compressed as one block.
 //!
-//! [`decompress`] checks the stated size before it allocates. [`WriteRequest`] walks over the message and hands out
+//! [`decompress`] checks the stated size before it allocates. [`WriteRequest`] walks over the message of 1.0 and hands out
 //! slices of it: a receiver that remembers the bytes of a series' labels never decodes them. [`encode`] writes the
-//! same message.
+//! same message. [`v2`] walks over that of 2.0.
 //!
 //! Source: the remote write 1.0 specification; Prometheus `prompb/types.proto`, `prompb/remote.proto`.
 
@@ -10,6 +10,7 @@ mod compression;
 mod decode;
 mod encode;
 mod histogram;
+pub mod v2;
 mod wire;
 
 pub use compression::{DecompressError, Encoding, compress_snappy, decompress};

@@ -19,6 +19,14 @@ pub enum WireError {
     ScatteredLabels,
     #[error("invalid native histogram: {0}")]
     Histogram(String),
+    #[error("there is no symbol {reference}: the request has {count}")]
+    Symbol { reference: u32, count: usize },
+    #[error("label references do not come in pairs")]
+    OddReferences,
+    #[error("more than {limit} {what}")]
+    TooMany { what: &'static str, limit: usize },
+    #[error("the labels of the request have more than {limit} bytes, each series for itself")]
+    LabelBytes { limit: usize },
 }
 
 /// Wire types.

@@ -7,7 +7,7 @@ fn labels(name: &str, x: &str) -> Labels {
 }
 
 fn send(ingest: &Ingest, encoder: Encoder) -> Result<RemoteWriteStats, IngestError> {
-    ingest.remote_write(&compress_snappy(&encoder.finish()), Encoding::Snappy)
+    ingest.remote_write(&compress_snappy(&encoder.finish()), Encoding::Snappy, RemoteWriteVersion::V1)
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_sender_that_repeats_itself_is_understood_from_memory() {
             encoder.series(&labels("a", x), &[(T0 + round * 1000, round as f64)], &[]);
         }
         let stats = send(&ingest, encoder).unwrap();
-        assert_eq!(stats, RemoteWriteStats { samples: 3, histograms: 0, series: 3 });
+        assert_eq!(stats, RemoteWriteStats { samples: 3, series: 3, ..RemoteWriteStats::default() });
     }
     let expected = "0=0 1=1 2=2";
     check(&ingest, "a", &[(r#"a{x="1"}"#, expected), (r#"a{x="2"}"#, expected), (r#"a{x="3"}"#, expected)]);
@@ -84,7 +84,7 @@ fn histograms_and_metadata_are_kept() {
     let metadata = Metadata { metric_type: MetricType::Histogram, help: "Help.".into(), unit: String::new() };
     encoder.metadata("h", &metadata);
     let stats = send(&ingest, encoder).unwrap();
-    assert_eq!(stats, RemoteWriteStats { samples: 0, histograms: 1, series: 1 });
+    assert_eq!(stats, RemoteWriteStats { histograms: 1, series: 1, ..RemoteWriteStats::default() });
     let series = ingest.storage().reader().select(&[Matcher::equal("__name__", "h")], T0, T0);
     let mut samples = Samples::default();
     series[0].read(T0, T0, &mut samples);
@@ -95,7 +95,8 @@ fn histograms_and_metadata_are_kept() {
 #[test]
 fn what_is_no_request_is_refused_whole() {
     let ingest = ingest_with(IngestLimits { write_bytes_max: 1000, ..IngestLimits::default() });
-    let refuse = |body: &[u8]| ingest.remote_write(body, Encoding::Snappy).unwrap_err();
+    let refuse =
+        |body: &[u8]| ingest.remote_write(body, Encoding::Snappy, RemoteWriteVersion::V1).unwrap_err();
     assert!(matches!(refuse(b"nonsense"), IngestError::Decompress(_)));
     assert!(matches!(refuse(&compress_snappy(&[0; 1001])), IngestError::Decompress(_)));
     let mut encoder = Encoder::new();
