@@ -17,11 +17,19 @@ pub const PIECE_BYTES: usize = 64 * 1024;
 /// `"text"` with what JSON demands escaped.
 pub fn write_str(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
     let bytes = text.as_bytes();
+    let special = |b: u8| b < 0x20 || b == b'"' || b == b'\\';
+    out.reserve(bytes.len() + 2);
+    out.push(b'"');
+    // Nearly every text is plain: looked at without a branch for each byte.
+    if !bytes.iter().fold(false, |any, b| any | special(*b)) {
+        out.extend_from_slice(bytes);
+        out.push(b'"');
+        return;
+    }
     let mut plain_from = 0;
     for (i, b) in bytes.iter().enumerate() {
-        if *b >= 0x20 && *b != b'"' && *b != b'\\' {
+        if !special(*b) {
             continue;
         }
         out.extend_from_slice(&bytes[plain_from..i]);
@@ -43,33 +51,89 @@ pub fn write_str(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Room for any time and any value, with what stands around them.
+const LINE_BYTES: usize = 64;
+
+/// One point's text, made aside: the answer then grows by it at once, with a copy of fixed size.
+struct Line {
+    bytes: [u8; LINE_BYTES],
+    len: usize,
+}
+
+impl Line {
+    fn new() -> Self {
+        Line { bytes: [0; LINE_BYTES], len: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, text: &[u8]) {
+        self.bytes[self.len..self.len + text.len()].copy_from_slice(text);
+        self.len += text.len();
+    }
+
+    /// See [`write_timestamp`].
+    #[inline]
+    fn timestamp(&mut self, ts: Timestamp) {
+        if ts < 0 {
+            self.push(b"-");
+        }
+        let magnitude = ts.unsigned_abs();
+        self.push(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
+        let ms = magnitude % 1000;
+        if ms != 0 {
+            let digit = |d: u64| b'0' + (d % 10) as u8;
+            self.push(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
+        }
+    }
+
+    /// See [`write_float`].
+    #[inline]
+    fn float(&mut self, value: f64) {
+        let magnitude = value.abs();
+        if magnitude < 9_007_199_254_740_992.0 && value.fract() == 0.0 {
+            if value == 0.0 && value.is_sign_negative() {
+                self.push(b"-");
+            }
+            #[allow(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
+            let whole = value as i64;
+            self.push(itoa::Buffer::new().format(whole).as_bytes());
+        } else if (1e-4..1e15).contains(&magnitude) {
+            // Within these magnitudes there is no exponent.
+            let mut buffer = zmij::Buffer::new();
+            let text = buffer.format_finite(value);
+            self.push(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+        } else {
+            self.rare_float(value);
+        }
+    }
+
+    #[cold]
+    fn rare_float(&mut self, value: f64) {
+        if value.is_nan() {
+            self.push(b"NaN");
+        } else if value.is_infinite() {
+            self.push(if value > 0.0 { b"+Inf" } else { b"-Inf" });
+        } else if (1e-6..1e21).contains(&value.abs()) {
+            self.push(value.to_string().as_bytes());
+        } else {
+            self.push(exponent_form(value).as_bytes());
+        }
+    }
+
+    #[inline]
+    fn append_to(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.len;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
+}
+
 /// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it, except that magnitudes below 1e-6 and from 1e21
 /// get an exponent. Source: Prometheus, `util/jsonutil`.
 pub fn write_float(out: &mut Vec<u8>, value: f64) {
-    let magnitude = value.abs();
-    if magnitude < 9_007_199_254_740_992.0 && value.fract() == 0.0 {
-        if value == 0.0 && value.is_sign_negative() {
-            out.push(b'-');
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
-        let whole = value as i64;
-        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
-    } else if value.is_nan() {
-        out.extend_from_slice(b"NaN");
-    } else if value.is_infinite() {
-        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
-    } else if !(1e-6..1e21).contains(&magnitude) {
-        out.extend_from_slice(exponent_form(value).as_bytes());
-    } else {
-        let mut buffer = ryu::Buffer::new();
-        let text = buffer.format_finite(value);
-        // Within these magnitudes there is no exponent to look for.
-        if !(1e-4..1e15).contains(&magnitude) && text.contains('e') {
-            out.extend_from_slice(value.to_string().as_bytes());
-        } else {
-            out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
-        }
-    }
+    let mut line = Line::new();
+    line.float(value);
+    line.append_to(out);
 }
 
 /// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it, never with an exponent: so Prometheus shows
@@ -99,29 +163,21 @@ pub fn exponent_form(value: f64) -> String {
 
 /// Milliseconds as seconds: `1234`, `1234.500`.
 pub fn write_timestamp(out: &mut Vec<u8>, ts: Timestamp) {
-    if ts < 0 {
-        out.push(b'-');
-    }
-    let magnitude = ts.unsigned_abs();
-    out.extend_from_slice(itoa::Buffer::new().format(magnitude / 1000).as_bytes());
-    let ms = magnitude % 1000;
-    if ms != 0 {
-        out.push(b'.');
-        for digit in [ms / 100, ms / 10 % 10, ms % 10] {
-            out.push(b'0' + digit as u8);
-        }
-    }
+    let mut line = Line::new();
+    line.timestamp(ts);
+    line.append_to(out);
 }
 
 /// `[TIME,"VALUE"]`
+#[inline]
 pub fn write_point(out: &mut Vec<u8>, ts: Timestamp, value: f64) {
-    // Room for nearly every point at once: a long answer has millions of them.
-    out.reserve(64);
-    out.push(b'[');
-    write_timestamp(out, ts);
-    out.extend_from_slice(b",\"");
-    write_float(out, value);
-    out.extend_from_slice(b"\"]");
+    let mut line = Line::new();
+    line.push(b"[");
+    line.timestamp(ts);
+    line.push(b",\"");
+    line.float(value);
+    line.push(b"\"]");
+    line.append_to(out);
 }
 
 /// A label set as an object.

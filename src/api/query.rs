@@ -111,19 +111,36 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         text => Some(lookback(text)?),
     };
     let text = query_text(params, &state)?.to_owned();
-    let asked_at = state.clock.monotonic();
     let pool = state.queries.clone();
-    let small = is_small(&state, &text, &request);
+    let over_range = request.step_ms > 0;
+    let come_at = state.clock.monotonic();
+    // A short text is parsed here, in a few microseconds; then it is known whether the rest can be done here as well.
+    let parsed = if text.len() <= TEXT_BYTES_PARSED_HERE {
+        let expr = checked(&state, &text, over_range)?;
+        Some((expr, state.clock.monotonic() - come_at))
+    } else {
+        None
+    };
+    let small = parsed
+        .as_ref()
+        .is_some_and(|(expr, _)| state.engine.is_small(expr, &request, &state.storage.reader()));
+    let asked_at = state.clock.monotonic();
     let work = move |cancelled| {
         let begun_at = state.clock.monotonic();
         request.cancelled = cancelled;
-        let expr = checked(&state, &text, request.step_ms > 0)?;
+        let (expr, parsing) = match parsed {
+            Some(parsed) => parsed,
+            None => {
+                let expr = checked(&state, &text, over_range)?;
+                (expr, state.clock.monotonic() - begun_at)
+            }
+        };
         let parsed_at = state.clock.monotonic();
         let mut result = state.engine.evaluate(&text, &expr, &request, &state.storage.reader())?;
         cut_result(&mut result, limit);
         let times = answer::QueryTimes {
             queued: begun_at - asked_at,
-            parsing: parsed_at - begun_at,
+            parsing,
             evaluating: state.clock.monotonic() - parsed_at,
         };
         Ok((result, with_stats.then_some(times)))
@@ -141,14 +158,8 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     Ok(answer::response(result, times))
 }
 
-/// Whether a query can be answered without another thread.
-fn is_small(state: &ApiState, text: &str, request: &QueryRequest) -> bool {
-    /// Longer texts take long to parse.
-    const TEXT_BYTES_MAX: usize = 1024;
-    text.len() <= TEXT_BYTES_MAX
-        && promql::parse_with(text, state.engine.options().features)
-            .is_ok_and(|expr| state.engine.is_small(&expr, request, &state.storage.reader()))
-}
+/// Longer texts may take long to parse: that is done where queries run.
+const TEXT_BYTES_PARSED_HERE: usize = 1024;
 
 /// Parses and evaluates an expression; blocks.
 pub(super) fn evaluate(

@@ -159,10 +159,10 @@ pub fn format_openmetrics_float(out: &mut String, value: f64) {
 
 /// The shortest digits of a positive finite value, without point, and the decimal exponent of the first digit.
 fn shortest(value: f64) -> (String, i32) {
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
     let (mantissa, e) = text.split_once('e').unwrap_or((text, "0"));
-    let e: i32 = e.parse().expect("ryu writes a decimal exponent");
+    let e: i32 = e.parse().expect("zmij writes a decimal exponent");
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all = format!("{whole}{fraction}");
     let leading = all.len() - all.trim_start_matches('0').len();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::columns::{FLOAT, Part, Point};
 use super::extended;
 use super::resets;
-use super::window::{RangeJob, Window};
+use super::window::{Patience, RangeJob, Window};
 use crate::model::{CounterResetHint, FloatHistogram};
 use crate::promql::ast::RangeMode;
 use crate::storage::Samples;
@@ -36,8 +36,7 @@ pub(super) fn extrapolated(
             return Point::None;
         }
         if w.hist_ts.is_empty() && w.starts.is_empty() {
-            return growth(w.ts, w.vs, w, job.spec.range, counter, counter, per_second)
-                .map_or(Point::None, Point::Float);
+            return growth(w, job.spec.range, counter, per_second).map_or(Point::None, Point::Float);
         }
         if w.hist_ts.is_empty() {
             return growth_since_start(job, w, per_second).map_or(Point::None, Point::Float);
@@ -54,12 +53,14 @@ pub(super) fn extrapolated(
         };
         let first = w.hists[0].count;
         let to_zero = (growth.count > 0.0 && first >= 0.0).then(|| first / growth.count);
-        growth.scale(factor(w.hist_ts, w, job.spec.range, counter, to_zero, per_second, begun));
+        let to_zero = to_zero.filter(|_| counter);
+        growth.scale(factor(w.hist_ts, w, job.spec.range, to_zero, per_second, begun));
         Point::histogram(growth)
     })
 }
 
-/// A series of floats only: resets are looked for once, not once per window.
+/// A series of floats only: resets are looked for once, not once per window, and how windows lie is looked at only
+/// where it changes.
 fn floats(
     job: &RangeJob<'_, '_>,
     samples: &Samples,
@@ -68,40 +69,53 @@ fn floats(
     counter: bool,
     per_second: bool,
 ) -> u64 {
-    let resets = counter && samples.vs.windows(2).any(|p| p[1] < p[0]);
-    let range = job.spec.range;
+    let (ts, vs) = (&samples.ts[..], &samples.vs[..]);
+    // Without a branch for each sample: that takes a vector of them at a time.
+    let fell = |vs: &[f64]| vs.iter().zip(&vs[1..]).fold(false, |any, (a, b)| any | (b < a));
+    let resets = counter && !vs.is_empty() && fell(vs);
+    let seconds = per_second.then_some(job.spec.range as f64 / 1000.0);
     let span = out.span(row);
     let (kinds, values) = (&mut out.kinds[span.clone()], &mut out.values[span]);
-    job.spec.slide(samples, job.grid, |step, w| {
-        if let Some(v) = growth(w.ts, w.vs, w, range, counter, resets, per_second) {
-            kinds[step] = FLOAT;
-            values[step] = v;
+    let (mut reach, mut factor) = (Reach::default(), 0.0);
+    let mut patience = Patience::default();
+    job.spec.slide_over(ts, job.grid, |place| {
+        let vs = &vs[place.from..place.until];
+        let [v0, .., last] = vs else { return };
+        let shape = Shape::of(&ts[place.from..place.until], place.start, place.end);
+        if shape != reach.shape {
+            reach = Reach::of(shape);
+            factor = reach.factor(None, seconds);
         }
+        let mut growth = last - v0;
+        if resets {
+            if patience.is_over(job.ctx, vs.len()) {
+                return;
+            }
+            growth = with_resets(growth, vs);
+        }
+        let to_zero = if counter && growth > 0.0 && *v0 >= 0.0 { reach.near_zero(*v0, growth) } else { None };
+        let factor = if to_zero.is_some() { reach.factor(to_zero, seconds) } else { factor };
+        kinds[place.step] = FLOAT;
+        values[place.step] = growth * factor;
     })
 }
 
-/// The extrapolated growth of floats; `resets` tells whether to look for resets at all.
-#[inline]
-fn growth(
-    ts: &[i64],
-    vs: &[f64],
-    w: &Window<'_>,
-    range: i64,
-    counter: bool,
-    resets: bool,
-    per_second: bool,
-) -> Option<f64> {
-    let last = vs.len().checked_sub(1).filter(|l| *l > 0)?;
-    let mut growth = vs[last] - vs[0];
-    if resets {
-        for pair in vs.windows(2) {
-            if pair[1] < pair[0] {
-                growth += pair[0];
-            }
+/// The growth from the first to the last value of a counter that fell in between.
+fn with_resets(mut growth: f64, vs: &[f64]) -> f64 {
+    for pair in vs.windows(2) {
+        if pair[1] < pair[0] {
+            growth += pair[0];
         }
     }
-    let to_zero = (growth > 0.0 && vs[0] >= 0.0).then(|| vs[0] / growth);
-    Some(growth * factor(ts, w, range, counter, to_zero, per_second, None))
+    growth
+}
+
+/// The extrapolated growth of the floats in a window.
+fn growth(w: &Window<'_>, range: i64, counter: bool, per_second: bool) -> Option<f64> {
+    let [v0, .., last] = w.vs else { return None };
+    let growth = if counter { with_resets(last - v0, w.vs) } else { last - v0 };
+    let to_zero = (counter && growth > 0.0 && *v0 >= 0.0).then(|| v0 / growth);
+    Some(growth * factor(w.ts, w, range, to_zero, per_second, None))
 }
 
 /// The extrapolated growth of a counter of floats some of which have start times.
@@ -122,7 +136,7 @@ fn growth_since_start(job: &RangeJob<'_, '_>, w: &Window<'_>, per_second: bool) 
     if begun.is_some() {
         growth += vs[0];
     }
-    Some(growth * factor(ts, w, job.spec.range, true, to_zero, per_second, begun))
+    Some(growth * factor(ts, w, job.spec.range, to_zero, per_second, begun))
 }
 
 fn note_overlap(job: &RangeJob<'_, '_>, starts: &[i64], ts: &[i64]) {
@@ -131,48 +145,87 @@ fn note_overlap(job: &RangeJob<'_, '_>, starts: &[i64], ts: &[i64]) {
     }
 }
 
-/// By how much the growth between the first and the last sample is multiplied.
+/// How a window and its samples lie to each other, in ms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shape {
+    to_first: i64,
+    sampled: i64,
+    to_end: i64,
+    count: usize,
+}
+
+impl Shape {
+    /// Of the window `(start, end]` with the times of its samples, at least one.
+    #[inline]
+    fn of(ts: &[i64], start: i64, end: i64) -> Self {
+        let (first, last) = (ts[0], ts[ts.len() - 1]);
+        Shape { to_first: first - start, sampled: last - first, to_end: end - last, count: ts.len() }
+    }
+}
+
+/// How far the samples of a window are taken to reach, in seconds.
 ///
-/// Up to the window's edge if that is less than 1.1 mean distances between samples away, else half such a distance;
-/// a counter is not extrapolated below zero (`to_zero`: its first value as a multiple of the growth). One that is known
-/// to have begun within the window (`begun`) is not extrapolated to the left at all.
-#[inline]
+/// Up to the window's edge if that is less than 1.1 mean distances between samples away, else half such a distance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    shape: Shape,
+    to_start: f64,
+    sampled: f64,
+    to_end: f64,
+}
+
+impl Reach {
+    fn of(shape: Shape) -> Self {
+        let sampled = shape.sampled as f64 / 1000.0;
+        let mean_distance = if shape.count > 1 { sampled / (shape.count - 1) as f64 } else { 0.0 };
+        let threshold = mean_distance * 1.1;
+        let up_to = |ms: i64| {
+            let seconds = ms as f64 / 1000.0;
+            if seconds >= threshold { mean_distance / 2.0 } else { seconds }
+        };
+        Reach { shape, to_start: up_to(shape.to_first), sampled, to_end: up_to(shape.to_end) }
+    }
+
+    /// `v0 / growth` if a counter that grows like this may have been zero after the start. Mostly it was far from that,
+    /// which is seen without a division.
+    #[inline]
+    fn near_zero(&self, v0: f64, growth: f64) -> Option<f64> {
+        (v0 * self.sampled <= self.to_start * growth * 1.000_001).then(|| v0 / growth)
+    }
+
+    /// By how much the growth between the first and the last sample is multiplied. A counter is not extrapolated below
+    /// zero (`to_zero`: its first value as a multiple of the growth). `seconds` is the range, for a growth per second.
+    #[inline]
+    fn factor(&self, to_zero: Option<f64>, seconds: Option<f64>) -> f64 {
+        let mut to_start = self.to_start;
+        if let Some(zero) = to_zero {
+            let to_zero = self.sampled * zero;
+            if to_zero < to_start {
+                to_start = to_zero;
+            }
+        }
+        let factor = (self.sampled + to_start + self.to_end) / self.sampled;
+        seconds.map_or(factor, |s| factor / s)
+    }
+}
+
+/// By how much the growth between the first and the last sample is multiplied: see [`Reach::factor`]. A counter that is
+/// known to have begun within the window (`begun`) is not extrapolated to the left at all.
 fn factor(
     ts: &[i64],
     w: &Window<'_>,
     range: i64,
-    counter: bool,
     to_zero: Option<f64>,
     per_second: bool,
     begun: Option<i64>,
 ) -> f64 {
-    let (first, last) = (ts[0], ts[ts.len() - 1]);
-    let mut to_start = (first - w.start) as f64 / 1000.0;
-    let mut to_end = (w.end - last) as f64 / 1000.0;
-    let mut sampled = (last - first) as f64 / 1000.0;
-    let mean_distance = if ts.len() > 1 { sampled / (ts.len() - 1) as f64 } else { 0.0 };
-    let threshold = mean_distance * 1.1;
-    if to_start >= threshold {
-        to_start = mean_distance / 2.0;
-    }
-    if counter && let Some(zero) = to_zero {
-        let to_zero = sampled * zero;
-        if to_zero < to_start {
-            to_start = to_zero;
-        }
-    }
-    if to_end >= threshold {
-        to_end = mean_distance / 2.0;
-    }
+    let mut reach = Reach::of(Shape::of(ts, w.start, w.end));
     if let Some(begun) = begun {
-        sampled = (last - begun) as f64 / 1000.0;
-        to_start = 0.0;
+        reach.sampled = (ts[ts.len() - 1] - begun) as f64 / 1000.0;
+        reach.to_start = 0.0;
     }
-    let mut factor = (sampled + to_start + to_end) / sampled;
-    if per_second {
-        factor /= range as f64 / 1000.0;
-    }
-    factor
+    let to_zero = if begun.is_some() { None } else { to_zero };
+    reach.factor(to_zero, per_second.then_some(range as f64 / 1000.0))
 }
 
 /// The growth from the first (with `from_zero`: from nothing) to the last histogram, resets taken into account;

@@ -48,6 +48,7 @@ pub(super) struct WindowSpec {
 }
 
 impl WindowSpec {
+    #[inline]
     pub fn bounds(&self, time: i64) -> (i64, i64) {
         let end = self.at.unwrap_or(time).saturating_sub(self.offset);
         (end.saturating_sub(self.range), end)
@@ -71,41 +72,73 @@ impl WindowSpec {
     }
 
     /// Calls `f` with the window of each step; both ends only move forward. Answers how many samples all windows had.
+    #[inline]
     pub fn slide(&self, samples: &Samples, grid: Grid, mut f: impl FnMut(usize, &Window<'_>)) -> u64 {
+        let (mut hlo, mut hhi) = (0, 0);
+        let mut in_histograms = 0;
         let (left, right) = self.margins();
-        let (mut flo, mut fhi, mut hlo, mut hhi) = (0, 0, 0, 0);
-        let advance = |ts: &[i64], at: &mut usize, bound: i64| {
-            while *at < ts.len() && ts[*at] <= bound {
-                *at += 1;
-            }
-        };
-        let mut total = 0;
-        for step in 0..grid.len {
-            let time = grid.time(step);
-            let (start, end) = self.bounds(time);
-            let (from, to) = (start.saturating_sub(left), end.saturating_add(right));
-            advance(&samples.ts, &mut flo, from);
-            advance(&samples.ts, &mut fhi, to);
-            advance(&samples.hist_ts, &mut hlo, from);
-            advance(&samples.hist_ts, &mut hhi, to);
-            let window = Window {
-                ts: &samples.ts[flo.min(fhi)..fhi],
-                vs: &samples.vs[flo.min(fhi)..fhi],
-                hist_ts: &samples.hist_ts[hlo.min(hhi)..hhi],
-                hists: &samples.hists[hlo.min(hhi)..hhi],
-                starts: samples.starts.get(flo.min(fhi)..fhi).unwrap_or(&[]),
-                hist_starts: samples.hist_starts.get(hlo.min(hhi)..hhi).unwrap_or(&[]),
+        let floats = self.slide_over(&samples.ts, grid, |place| {
+            let Place { step, from, until, start, end } = place;
+            let mut window = Window {
+                ts: &samples.ts[from..until],
+                vs: &samples.vs[from..until],
+                hist_ts: &[],
+                hists: &[],
+                starts: samples.starts.get(from..until).unwrap_or(&[]),
+                hist_starts: &[],
                 start,
                 end,
-                time,
+                time: grid.time(step),
             };
+            if !samples.hist_ts.is_empty() {
+                advance(&samples.hist_ts, &mut hlo, start.saturating_sub(left));
+                advance(&samples.hist_ts, &mut hhi, end.saturating_add(right));
+                let hlo = hlo.min(hhi);
+                window.hist_ts = &samples.hist_ts[hlo..hhi];
+                window.hists = &samples.hists[hlo..hhi];
+                window.hist_starts = samples.hist_starts.get(hlo..hhi).unwrap_or(&[]);
+                in_histograms += window.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+            }
             if !window.is_empty() {
-                total += window.ts.len() as u64;
-                total += window.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
                 f(step, &window);
             }
+        });
+        floats + in_histograms
+    }
+
+    /// Calls `f` with the place of each step's window among the times `ts`, also where it is empty. Answers how many
+    /// of them all windows had.
+    #[inline]
+    pub fn slide_over(&self, ts: &[i64], grid: Grid, mut f: impl FnMut(Place)) -> u64 {
+        let (left, right) = self.margins();
+        let (mut from, mut until, mut total) = (0, 0, 0);
+        for step in 0..grid.len {
+            let (start, end) = self.bounds(grid.time(step));
+            advance(ts, &mut from, start.saturating_sub(left));
+            advance(ts, &mut until, end.saturating_add(right));
+            let from = from.min(until);
+            total += (until - from) as u64;
+            f(Place { step, from, until, start, end });
         }
         total
+    }
+}
+
+/// Where the window `(start, end]` of a step lies among the times of a series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub step: usize,
+    pub from: usize,
+    pub until: usize,
+    pub start: i64,
+    pub end: i64,
+}
+
+/// Moves `at` past all times up to `bound`.
+#[inline]
+fn advance(ts: &[i64], at: &mut usize, bound: i64) {
+    while *at < ts.len() && ts[*at] <= bound {
+        *at += 1;
     }
 }
 
@@ -196,7 +229,8 @@ fn forget_resets(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
 }
 
 fn drop_stale(samples: &mut Samples) {
-    if samples.vs.iter().any(|v| is_stale_marker(*v)) {
+    // Nearly always there is none, so no look stops early.
+    if samples.vs.iter().fold(false, |any, v| any | is_stale_marker(*v)) {
         let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
         samples.ts.retain(|_| kept.next().unwrap_or(false));
         let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
@@ -504,6 +538,7 @@ impl RangeJob<'_, '_> {
     }
 
     /// Fills a row with what `f` makes of each window. Stops in between if the query is to stop; the next check says so.
+    #[inline]
     pub fn each(
         &self,
         samples: &Samples,
@@ -512,19 +547,14 @@ impl RangeJob<'_, '_> {
         mut f: impl FnMut(usize, &Window<'_>) -> Point,
     ) -> u64 {
         let first = row * out.steps;
-        let (mut until_check, mut stopped) = (SAMPLES_BETWEEN_CHECKS, false);
+        let mut patience = Patience::default();
         self.spec.slide(samples, self.grid, |step, window| {
-            if stopped {
+            if patience.is_over(self.ctx, window.ts.len() + window.hist_ts.len()) {
                 return;
             }
             match f(step, window) {
                 Point::None => {}
                 point => out.set(first + step, point),
-            }
-            until_check = until_check.saturating_sub(window.ts.len() + window.hist_ts.len());
-            if until_check == 0 {
-                until_check = SAMPLES_BETWEEN_CHECKS;
-                stopped = self.ctx.check().is_err();
             }
         })
     }
@@ -532,3 +562,30 @@ impl RangeJob<'_, '_> {
 
 /// A range function looks at so many samples between two looks at whether to stop: some milliseconds' worth.
 const SAMPLES_BETWEEN_CHECKS: usize = 500_000;
+
+/// When to look whether the query is to stop.
+pub(super) struct Patience {
+    left: usize,
+    over: bool,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { left: SAMPLES_BETWEEN_CHECKS, over: false }
+    }
+}
+
+impl Patience {
+    /// Whether the query is to stop rather than to look at so many samples more.
+    #[inline]
+    pub fn is_over(&mut self, ctx: &Context<'_>, samples: usize) -> bool {
+        match self.left.checked_sub(samples) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = SAMPLES_BETWEEN_CHECKS;
+                self.over = self.over || ctx.check().is_err();
+            }
+        }
+        self.over
+    }
+}

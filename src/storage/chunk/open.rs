@@ -230,20 +230,22 @@ impl OpenChunk {
         if self.count == 0 || self.first_ts() > to || self.last_ts < from {
             return;
         }
-        let mut out = Emit { from, to, ts, vs };
+        let mut out = Emit { from, to, ts, vs, times: [0; EMIT], values: [0.0; EMIT], n: 0 };
         if self.decode(&mut out).is_none() {
             // The bytes never left this process.
             debug_assert!(false, "an open chunk reads what it wrote");
         }
+        out.flush();
     }
 
     fn decode(&self, out: &mut Emit<'_>) -> Option<()> {
         let mut cursor = Cursor::new(&self.buf[..usize::from(self.used)]);
-        let (mut bits, mut delta) = match self.used {
+        let (bits, mut delta) = match self.used {
             0 => (self.last_bits, i64::from(self.delta)),
             _ => (cursor.u64()?, cursor.signed()?),
         };
-        let (mut t, mut scale) = (self.first_ts(), 0u8);
+        let mut t = self.first_ts();
+        let mut newest = Newest { bits, scale: 0, integer: None };
         if out.from <= t {
             out.ts.reserve(usize::from(self.count));
             out.vs.reserve(usize::from(self.count));
@@ -252,45 +254,78 @@ impl OpenChunk {
         while !cursor.is_empty() {
             let control = cursor.u8()?;
             match control >> 6 {
-                3 => {
-                    out.repeat(cursor.varint()?, &mut t, delta, bits);
+                0 => {}
+                1 => delta = delta.wrapping_add(unzigzag(u64::from(cursor.u8()?))),
+                2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
+                _ => {
+                    out.repeat(cursor.varint()?, &mut t, delta, newest.bits);
                     continue;
                 }
-                2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
-                1 => delta = delta.wrapping_add(unzigzag(u64::from(cursor.u8()?))),
-                _ => {}
             }
             match control & 0x3f {
-                0 => {}
-                k @ 1..=8 => {
-                    let step = unzigzag(cursor.uint(usize::from(k))?);
-                    bits = step_by(bits, scale, step)?;
-                }
-                NEW_SCALE => {
-                    scale = cursor.u8()?;
-                    let step = cursor.signed()?;
-                    bits = step_by(bits, scale, step)?;
-                }
                 high @ SHORT_STEP.. => {
                     let step = u64::from(high - SHORT_STEP) << 8 | u64::from(cursor.u8()?);
-                    bits = step_by(bits, scale, unzigzag(step))?;
+                    newest.step_by(unzigzag(step))?;
+                }
+                0 => {}
+                k @ 1..=8 => newest.step_by(unzigzag(cursor.uint(usize::from(k))?))?,
+                NEW_SCALE => {
+                    newest.rescale(cursor.u8()?)?;
+                    newest.step_by(cursor.signed()?)?;
                 }
                 _ => {
                     let shape = cursor.u8()?;
                     let high = cursor.uint(usize::from(shape & 15))?;
-                    bits ^= high.checked_shl(8 * u32::from(shape >> 4))?;
+                    newest.xor(high.checked_shl(8 * u32::from(shape >> 4))?);
                 }
             }
             t = t.wrapping_add(delta);
             if t > out.to {
                 return Some(());
             }
-            out.one(t, bits);
+            out.one(t, newest.bits);
         }
-        out.repeat(u64::from(self.run), &mut t, i64::from(self.delta), bits);
+        out.repeat(u64::from(self.run), &mut t, i64::from(self.delta), newest.bits);
         Some(())
     }
 }
+
+/// The newest value while a chunk is read.
+struct Newest {
+    bits: u64,
+    scale: u8,
+    /// The same as an integer under `scale`, once a step has shown it. So from step to step only integers are added,
+    /// and the divisions that make values of them need not wait for each other.
+    integer: Option<i64>,
+}
+
+impl Newest {
+    #[inline]
+    fn step_by(&mut self, step: i64) -> Option<()> {
+        let before = match self.integer {
+            Some(i) => i,
+            None => integer(self.scale, f64::from_bits(self.bits))?,
+        };
+        let i = before.wrapping_add(step);
+        self.integer = Some(i);
+        self.bits = value(self.scale, i as f64).to_bits();
+        Some(())
+    }
+
+    fn rescale(&mut self, scale: u8) -> Option<()> {
+        (self.scale, self.integer) = (scale, None);
+        (scale & 15 <= EXPONENT_MAX).then_some(())
+    }
+
+    #[inline]
+    fn xor(&mut self, change: u64) {
+        self.bits ^= change;
+        self.integer = None;
+    }
+}
+
+/// So many samples go to the columns at once: few, for most chunks of which little is wanted have no more.
+const EMIT: usize = 16;
 
 /// Columns that take only the samples of a range.
 struct Emit<'a> {
@@ -298,15 +333,29 @@ struct Emit<'a> {
     to: Timestamp,
     ts: &'a mut Vec<Timestamp>,
     vs: &'a mut Vec<f64>,
+    /// The first `n` are on their way to the columns.
+    times: [Timestamp; EMIT],
+    values: [f64; EMIT],
+    n: usize,
 }
 
 impl Emit<'_> {
+    /// A sample at `t`, which is not after `to`.
     #[inline]
     fn one(&mut self, t: Timestamp, bits: u64) {
-        if t >= self.from && t <= self.to {
-            self.ts.push(t);
-            self.vs.push(f64::from_bits(bits));
+        self.times[self.n % EMIT] = t;
+        self.values[self.n % EMIT] = f64::from_bits(bits);
+        // One before the range is overwritten by the next.
+        self.n += usize::from(t >= self.from);
+        if self.n == EMIT {
+            self.flush();
         }
+    }
+
+    fn flush(&mut self) {
+        self.ts.extend_from_slice(&self.times[..self.n]);
+        self.vs.extend_from_slice(&self.values[..self.n]);
+        self.n = 0;
     }
 
     /// `n` more samples after the one at `t`, without a look at those that are not wanted.
@@ -314,6 +363,7 @@ impl Emit<'_> {
         if n == 0 || delta <= 0 {
             return;
         }
+        self.flush();
         let before = *t;
         *t = before.wrapping_add(delta.wrapping_mul(n as i64));
         // Of the samples 1..=n those from `first` up to `last`.
@@ -437,14 +487,6 @@ fn value(scale: u8, i: f64) -> f64 {
         (MULTIPLY.., e) => i * INVERSES[usize::from(e)] + 0.0,
         (_, e) => i / POWERS[usize::from(e)] + 0.0,
     }
-}
-
-fn step_by(before: u64, scale: u8, step: i64) -> Option<u64> {
-    if scale & 15 > EXPONENT_MAX {
-        return None;
-    }
-    let i = integer(scale, f64::from_bits(before))?;
-    Some(value(scale, i.wrapping_add(step) as f64).to_bits())
 }
 
 #[cfg(test)]
