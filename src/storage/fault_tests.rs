@@ -304,12 +304,17 @@ fn a_full_disk_refuses_reads_on_and_takes_again() {
 
 #[test]
 fn a_newer_version_is_refused_and_nothing_is_changed() {
-    for name in ["wal", "checkpoint", "block"] {
+    for name in ["wal", "checkpoint", "block", "tombstones"] {
         let mut world = World::new(FsyncPolicy::Never);
         world.run(Kind::Io, "no fault");
+        world.storage().delete_series(&[vec![]], 0, i64::MAX).unwrap();
         world.storage = None;
-        let dir = Path::new(DIR).join(if name == "block" { "blocks" } else { "wal" });
-        let path = world.disk.files(&dir).into_iter().find(|p| p.extension().unwrap() == name).unwrap();
+        let dir = match name {
+            "block" => Path::new(DIR).join("blocks"),
+            "tombstones" => DIR.into(),
+            _ => Path::new(DIR).join("wal"),
+        };
+        let path = world.disk.files(&dir).into_iter().find(|p| p.to_str().unwrap().ends_with(name)).unwrap();
         world.disk.damage(&path, |bytes| bytes[7] = 0x7f);
         let before = world.disk.operations();
         let refused =

@@ -28,6 +28,7 @@ use super::import;
 use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
 use super::snapshot;
+use super::tombstones;
 use super::wal::frame::{self, Section};
 use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT, Segment, file_path, numbered_files};
 use super::wal::replay::scan;
@@ -115,6 +116,10 @@ impl Db {
         refuse_newer(&*disk, &blocks_dir, block::EXTENSION, block::MAGIC)?;
         refuse_newer(&*disk, &wal_dir, SEGMENT, FILE_MAGIC)?;
         refuse_newer(&*disk, &wal_dir, CHECKPOINT, FILE_MAGIC)?;
+        let tombstones = tombstones::path_in(path);
+        if disk.exists(&tombstones) {
+            refuse_newer_file(&*disk, &tombstones, tombstones::MAGIC)?;
+        }
         if !self.options.read_only {
             disk::remove_unfinished(&*disk, &blocks_dir)?;
             disk::remove_unfinished(&*disk, &wal_dir)?;
@@ -261,24 +266,27 @@ fn files_in(disk: &dyn Disk, dir: &Path, may_be_missing: bool) -> io::Result<Vec
     disk.list(dir)
 }
 
-/// Fails if a file was written by a version that is not known here; nothing has been changed then.
+/// Fails if a file of this kind was written by a version that is not known here; nothing has been changed then.
 fn refuse_newer(disk: &dyn Disk, dir: &Path, extension: &str, magic: [u8; 8]) -> io::Result<()> {
+    files_in(disk, dir, true)?
+        .iter()
+        .filter(|e| e.path.extension().is_some_and(|x| x == extension))
+        .try_for_each(|e| refuse_newer_file(disk, &e.path, magic))
+}
+
+fn refuse_newer_file(disk: &dyn Disk, path: &Path, magic: [u8; 8]) -> io::Result<()> {
     let (name, known) = magic.split_at(7);
-    for entry in
-        files_in(disk, dir, true)?.into_iter().filter(|e| e.path.extension().is_some_and(|x| x == extension))
-    {
-        let start = disk.read_start(&entry.path, magic.len())?;
-        // Versions have an odd number of bits set, so that a flipped bit is damage and no newer version.
-        let version = start.get(7).is_some_and(|v| *v > known[0] && v.count_ones() % 2 == 1);
-        if version && start.starts_with(name) {
-            return Err(io::Error::other(format!(
-                "{} has format version {}, and this program knows up to {}: it was written by a newer version; \
-                 nothing was changed (hint: start that version)",
-                entry.path.display(),
-                start[7],
-                known[0]
-            )));
-        }
+    let start = disk.read_start(path, magic.len())?;
+    // Versions have an odd number of bits set, so that a flipped bit is damage and no newer version.
+    let newer = start.get(7).is_some_and(|v| *v > known[0] && v.count_ones() % 2 == 1);
+    if newer && start.starts_with(name) {
+        return Err(io::Error::other(format!(
+            "{} has format version {}, and this program knows up to {}: it was written by a newer version; \
+             nothing was changed (hint: start that version)",
+            path.display(),
+            start[7],
+            known[0]
+        )));
     }
     Ok(())
 }

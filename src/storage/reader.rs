@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use roaring::RoaringBitmap;
 
@@ -21,11 +22,20 @@ use crate::model::{Labels, Matcher, Metadata, Timestamp};
 #[derive(Clone, Debug)]
 pub struct Reader {
     db: Arc<Db>,
+    /// Shared with the selections that are made.
+    partial: Arc<AtomicBool>,
 }
 
 impl Reader {
     pub(super) fn new(db: &Arc<Db>) -> Self {
-        Reader { db: Arc::clone(db) }
+        Reader { db: Arc::clone(db), partial: Arc::default() }
+    }
+
+    /// Whether something that this reader was asked for could not be read, because a block or the head's file is
+    /// damaged: what it gave is right, and not all.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.partial.load(Ordering::Relaxed)
     }
 
     /// The series that all `matchers` select and that may have samples in `from..=to` (ms), in no particular order.
@@ -63,6 +73,9 @@ impl Reader {
         }
         for (i, block) in blocks.iter().enumerate() {
             let series = block.select_unless(matchers, stop);
+            if block.is_damaged() {
+                self.partial.store(true, Ordering::Relaxed);
+            }
             let lookups = (series.len() as usize).saturating_mul(8);
             let mut renumbering = Renumbering::new(block.pair_count(), lookups);
             let mut numbers = Vec::new();
@@ -79,7 +92,13 @@ impl Reader {
         }
         in_blocks.sort_unstable();
         head.from = ring.sealed_until;
-        Selection { labels: Arc::new(table.finish()), head, blocks, in_blocks }
+        Selection {
+            labels: Arc::new(table.finish()),
+            head,
+            blocks,
+            in_blocks,
+            partial: Arc::clone(&self.partial),
+        }
     }
 
     fn select_head(
@@ -108,6 +127,7 @@ impl Reader {
             match series.part(from, to, newest) {
                 HeadPart::Nothing => {}
                 _ if !deleted.is_empty()
+                    && !series.has_late()
                     && deleted.covers(
                         id,
                         series.first_ts().unwrap_or(to).max(sealed_until),

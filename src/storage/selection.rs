@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -250,6 +251,8 @@ pub struct Selection {
     pub(super) blocks: Vec<Arc<Block>>,
     /// (series, block, number within the block), ascending.
     pub(super) in_blocks: Vec<(u32, u32, u32)>,
+    /// See [`Reader::is_partial`](super::Reader::is_partial).
+    pub(super) partial: Arc<AtomicBool>,
 }
 
 thread_local! {
@@ -290,6 +293,7 @@ impl Selection {
         {
             out.ts.push(*ts);
             out.vs.push(f64::from_bits(*bits));
+            out.pad_starts();
             return;
         }
         let all = (out.ts.len(), out.hist_ts.len());
@@ -299,12 +303,17 @@ impl Selection {
                 let block = &self.blocks[*block as usize];
                 if block.overlaps(from, to) {
                     block.read(*number, from, to, out, scratch);
+                    if block.is_damaged() {
+                        self.partial.store(true, Ordering::Relaxed);
+                    }
                 }
             }
             if let Some(HeadPart::Chunks(part)) = head {
                 let begin = (out.ts.len(), out.hist_ts.len());
-                // What cannot be read is in the log, which the next start reads.
-                let _whole = part.read(head_from, to, out, head_scratch);
+                // What cannot be read is in the WAL, which the next start reads.
+                if !part.read(head_from, to, out, head_scratch) {
+                    self.partial.store(true, Ordering::Relaxed);
+                }
                 let first = self.head.deleted.partition_point(|(s, _, _)| (*s as usize) < series);
                 for (_, from, to) in self.head.deleted[first..].iter().take_while(|d| d.0 as usize == series)
                 {

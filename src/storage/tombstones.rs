@@ -26,7 +26,7 @@ use super::disk::{self, Disk};
 use crate::model::Timestamp;
 
 /// Begins the file; the last byte is the version.
-const MAGIC: [u8; 8] = *b"SGTMB\0\0\x01";
+pub const MAGIC: [u8; 8] = *b"SGTMB\0\0\x01";
 const FILE: &str = "tombstones";
 
 /// Intervals that may be kept: 24 bytes of memory each. Past it the blocks have to be cleaned first.

@@ -121,6 +121,9 @@ pub(super) fn run(
     let ctx = ctx;
     let value =
         if request.step_ms == 0 { ctx.instant(expr, request.start)? } else { ctx.range(expr, request)? };
+    if reader.is_partial() {
+        ctx.notes.partial();
+    }
     let series = match &value {
         Value::Vector(vector) => vector.len(),
         Value::Matrix(matrix) => matrix.len(),

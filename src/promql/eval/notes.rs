@@ -10,6 +10,9 @@ use crate::model::GoFloat;
 use crate::promql::Annotations;
 use crate::promql::ast::Pos;
 
+const PARTIAL: &str = "the answer is not whole: samples could not be read, because a block or the head's file is damaged; \
+                       the log names it";
+
 /// Collects annotations from all threads of a query. Equal texts are kept once, with the position
 /// noted last, as Prometheus keeps them.
 #[derive(Debug, Default)]
@@ -21,6 +24,7 @@ pub(super) struct Notes {
 struct Inner {
     warnings: BTreeMap<String, usize>,
     infos: BTreeMap<String, usize>,
+    partial: bool,
     monotonicity: BTreeMap<(String, usize), Forced>,
 }
 
@@ -54,6 +58,11 @@ impl Notes {
 
     fn info(&self, text: String, pos: &Pos) {
         self.lock().infos.insert(text, pos.start);
+    }
+
+    /// Not all that was selected could be read.
+    pub fn partial(&self) {
+        self.lock().partial = true;
     }
 
     pub fn invalid_quantile(&self, q: f64, pos: &Pos) {
@@ -217,10 +226,12 @@ impl Notes {
                 place(query, *at)
             ));
         }
+        let partial = inner.partial.then(|| PARTIAL.to_owned());
         let warnings = inner
             .warnings
             .iter()
             .map(|(t, at)| format!("PromQL warning: {t} ({})", place(query, *at)))
+            .chain(partial)
             .collect();
         Annotations { warnings, infos }
     }
@@ -262,10 +273,11 @@ mod tests {
         notes.maybe_not_a_counter("x", &(9..10));
         notes.maybe_not_a_counter("x", &(5..6));
         notes.invalid_quantile(f64::INFINITY, &(8..9));
+        notes.partial();
         let got = notes.finish("rate(\nx\n+y)");
         assert_eq!(
             got.warnings,
-            ["PromQL warning: quantile value should be between 0 and 1, got +Inf (3:1)"]
+            ["PromQL warning: quantile value should be between 0 and 1, got +Inf (3:1)", PARTIAL]
         );
         assert_eq!(
             got.infos,

@@ -253,6 +253,12 @@ impl HeadSeries {
         self.rare.as_ref().map_or(0, |r| r.behind.len() + r.late.len() + r.moving.len())
     }
 
+    /// Whether it holds samples of the time that blocks answer for.
+    #[must_use]
+    pub fn has_late(&self) -> bool {
+        self.rare.as_ref().is_some_and(|r| !r.late.is_empty() || !r.moving.is_empty())
+    }
+
     /// Whether there may be samples in `from..=to`.
     #[must_use]
     pub fn overlaps(&self, from: Timestamp, to: Timestamp) -> bool {

@@ -193,3 +193,20 @@ fn in_memory_samples_can_be_deleted_too() {
     assert_eq!(found.iter().map(|f| f.1.ts.len()).collect::<Vec<_>>(), [2, 1, 2]);
     assert!(storage.snapshot("a", false).is_err());
 }
+
+#[test]
+fn a_late_sample_is_seen_at_once_where_all_newer_ones_were_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, out_of_order_window_ms: 100 * HOUR, ..options(dir.path()) };
+    let storage = Storage::open(o).unwrap();
+    put(&storage, HOUR, 1.0);
+    storage.seal_all().unwrap();
+    // The first sample that the block does not answer for.
+    put(&storage, HOUR + 1, 6.0);
+    storage.delete_series(&[vec![]], HOUR + 1, 7 * HOUR).unwrap();
+    put(&storage, HOUR - 5, 2.0);
+    let times = |storage: &Storage| query(storage, &[], ALWAYS.0, ALWAYS.1).remove(0).1.ts;
+    assert_eq!(times(&storage), [HOUR - 5, HOUR]);
+    storage.maintain(7 * HOUR);
+    assert_eq!(times(&storage), [HOUR - 5, HOUR]);
+}
