@@ -1,5 +1,5 @@
 //! Aggregations that fold many rows into one: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar`,
-//! `quantile`, `count_values`.
+//! `quantile`.
 //!
 //! The folding ones keep an accumulator per group and step. Each thread folds its share of the rows into accumulators
 //! of its own, which are merged at the end, so the rows themselves are never held together.
@@ -12,10 +12,9 @@ use foldhash::fast::RandomState;
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLabels};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::grouping::Grouping;
-use super::labels;
 use super::over_time::HistogramSum;
 use super::quantile::quantile;
-use super::string_literal;
+use super::window::Patience;
 use crate::model::{Labels, METRIC_NAME, kahan_add};
 use crate::promql::ast::{Aggregate, AggregateOp, Expr, Pos};
 use crate::storage::LabelTable;
@@ -371,16 +370,18 @@ impl<'a> Folded<'a> {
     }
 }
 
-/// Adds to sums with their compensations, as [`kahan_add`] does. What an addition loses is exact there as here: Knuth's
-/// way to it takes no branch, so that several are done at a time.
+/// Adds to sums with their compensations, as [`kahan_add`] does: written so that there is no branch for each, and
+/// several are done at a time.
 fn add_all(values: &[f64], sums: &mut [f64], compensations: &mut [f64]) {
     let n = values.len();
     let (sums, compensations) = (&mut sums[..n], &mut compensations[..n]);
     for i in 0..n {
         let (sum, v) = (sums[i], values[i]);
         let total = sum + v;
-        let taken = total - sum;
-        let lost = (sum - (total - taken)) + (v - taken);
+        let sum_is_larger = sum.abs() >= v.abs();
+        let larger = if sum_is_larger { sum } else { v };
+        let smaller = if sum_is_larger { v } else { sum };
+        let lost = (larger - total) + smaller;
         compensations[i] = if total.is_infinite() { 0.0 } else { compensations[i] + lost };
         sums[i] = total;
     }
@@ -459,10 +460,13 @@ impl Context<'_> {
     }
 
     /// The rows of each group, and its labels; in the order in which the groups first occur.
-    pub fn group_rows(&self, a: &Aggregate, lazy: &Lazy) -> Vec<(Labels, bool, Vec<usize>)> {
+    pub fn group_rows(&self, a: &Aggregate, lazy: &Lazy) -> Result<Vec<(Labels, bool, Vec<usize>)>> {
         let mut grouping = Grouping::new(a.labels.iter().map(String::as_str), a.without);
         let mut groups: Vec<(Labels, bool, Vec<usize>)> = Vec::new();
         for (row, s) in lazy.columns.series.iter().enumerate() {
+            if row.is_multiple_of(4096) {
+                self.check()?;
+            }
             let (group, new) = grouping.find(&lazy.table, &s.labels);
             if new {
                 groups.push((grouping.labels(&lazy.table, &s.labels), false, Vec::new()));
@@ -470,7 +474,7 @@ impl Context<'_> {
             groups[group].1 |= s.drop_name;
             groups[group].2.push(row);
         }
-        groups
+        Ok(groups)
     }
 
     fn aggregate_quantile(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
@@ -497,10 +501,14 @@ impl Context<'_> {
         }
         let mut out = Columns::new(grid.len);
         let mut scratch = Vec::new();
-        for (labels, drop_name, rows) in self.group_rows(a, &lazy) {
+        let mut patience = Patience::default();
+        for (labels, drop_name, rows) in self.group_rows(a, &lazy)? {
             self.check()?;
             let to = out.push_row(labels, drop_name);
             for (step, q) in quantiles.iter().enumerate() {
+                if patience.is_over(self, rows.len()) {
+                    self.check()?;
+                }
                 scratch.clear();
                 for row in &rows {
                     let slot = row * grid.len + step;
@@ -522,95 +530,6 @@ impl Context<'_> {
         self.hold(out.samples())?;
         Ok(out)
     }
-
-    fn count_values(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
-        let Some(param) = a.param.as_ref() else { return fail("count_values needs a label name") };
-        let label = string_literal(param)?;
-        if !labels::is_valid_name(label) {
-            return fail(format!("invalid label name {label:?}"));
-        }
-        let lazy = self.lazy_vector(unwrap_parens(&a.expr), grid)?;
-        let columns = &lazy.columns;
-        // The values make groups within the groups of the other labels; `without` may leave the values out again.
-        let named = a.labels.iter().any(|l| l == label);
-        let names = a.labels.iter().map(String::as_str);
-        let names: Vec<&str> =
-            if a.without { names.chain([label]).collect() } else { names.filter(|n| *n != label).collect() };
-        let mut grouping = Grouping::new(names, a.without);
-        let mut group_labels: Vec<Labels> = Vec::new();
-        let mut rows: HashMap<(usize, u64), usize, RandomState> = HashMap::default();
-        let mut histogram_rows: HashMap<(usize, String), usize, RandomState> = HashMap::default();
-        let mut out = Columns::new(grid.len);
-        for row in 0..columns.rows() {
-            if row % 64 == 0 {
-                self.check()?;
-            }
-            let s = &columns.series[row];
-            let (group, new) = grouping.find(&lazy.table, &s.labels);
-            if new {
-                group_labels.push(grouping.labels(&lazy.table, &s.labels));
-            }
-            let leave_out = a.without && named;
-            let group_labels = &group_labels[group];
-            let labels = |text: &str| {
-                if leave_out { group_labels.clone() } else { group_labels.with(label, text) }
-            };
-            // Values often repeat from step to step.
-            let mut before: Option<(u64, usize)> = None;
-            for (step, slot) in columns.span(row).enumerate() {
-                let (bits, text) = match columns.point(slot) {
-                    Point::None => continue,
-                    _ if leave_out => (0, None),
-                    Point::Float(v) if v.is_nan() => (f64::NAN.to_bits(), None),
-                    Point::Float(v) => (v.to_bits(), None),
-                    Point::Histogram(h) => (0, Some(h.to_string())),
-                };
-                let target = match (before, text) {
-                    (Some((b, target)), None) if b == bits => target,
-                    (_, None) => {
-                        let target = match rows.get(&(group, bits)) {
-                            Some(target) => *target,
-                            None => {
-                                let labels = labels(&plain_float(columns.values[slot]));
-                                let target = self.value_row(&mut out, labels)?;
-                                rows.insert((group, bits), target);
-                                target
-                            }
-                        };
-                        before = Some((bits, target));
-                        target
-                    }
-                    (_, Some(text)) => match histogram_rows.get(&(group, text.clone())) {
-                        Some(target) => *target,
-                        None => {
-                            let target = self.value_row(&mut out, labels(&text))?;
-                            histogram_rows.insert((group, text), target);
-                            target
-                        }
-                    },
-                };
-                let to = target * grid.len + step;
-                out.kinds[to] = FLOAT;
-                out.values[to] += 1.0;
-            }
-        }
-        self.samples.release(columns.samples());
-        self.hold(out.samples())?;
-        labels::unite(out)
-    }
-
-    /// A row for a value that has none yet.
-    fn value_row(&self, out: &mut Columns, labels: Labels) -> Result<usize> {
-        // A row is many slots: every step may bring a new one.
-        self.check()?;
-        self.check_slots(out.rows() + 1, out.steps)?;
-        Ok(out.push_row(labels, false))
-    }
-}
-
-/// A float without an exponent, as Go's `FormatFloat(v, 'f', -1, 64)` writes it.
-fn plain_float(v: f64) -> String {
-    if v.is_infinite() { if v > 0.0 { "+Inf".into() } else { "-Inf".into() } } else { v.to_string() }
 }
 
 #[cfg(test)]

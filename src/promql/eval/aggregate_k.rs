@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::sorted;
+use super::window::Patience;
 use super::xxhash::label_hash;
 use crate::model::GoFloat;
 use crate::promql::ast::{Aggregate, AggregateOp, Expr};
@@ -50,7 +52,7 @@ impl Context<'_> {
         let out = match a.op {
             AggregateOp::TopK | AggregateOp::BottomK => self.best(expr, a, rows, &params)?,
             AggregateOp::LimitK => self.first(a, rows, &params)?,
-            _ => self.sample(rows, &params),
+            _ => self.sample(rows, &params)?,
         };
         Ok(out.made())
     }
@@ -71,9 +73,13 @@ impl Context<'_> {
         let mut keep = vec![false; columns.kinds.len()];
         let mut order: Vec<usize> = Vec::new();
         let mut candidates: Vec<(f64, usize)> = Vec::new();
-        for (_, _, rows) in self.group_rows(a, &lazy) {
+        let mut patience = Patience::default();
+        for (_, _, rows) in self.group_rows(a, &lazy)? {
             self.check()?;
             for (step, k) in params.iter().enumerate() {
+                if patience.is_over(self, rows.len()) {
+                    self.check()?;
+                }
                 candidates.clear();
                 for &row in &rows {
                     let slot = row * steps + step;
@@ -93,7 +99,7 @@ impl Context<'_> {
                     candidates.truncate(k);
                 }
                 if steps == 1 {
-                    candidates.sort_by(by_value);
+                    sorted::sort_by(&mut candidates, || self.check(), by_value)?;
                     order.extend(candidates.iter().map(|(_, row)| *row));
                 }
                 for (_, row) in &candidates {
@@ -113,9 +119,13 @@ impl Context<'_> {
         let columns = &lazy.columns;
         let steps = columns.steps;
         let mut keep = vec![false; columns.kinds.len()];
-        for (_, _, rows) in self.group_rows(a, &lazy) {
+        let mut patience = Patience::default();
+        for (_, _, rows) in self.group_rows(a, &lazy)? {
             self.check()?;
             for (step, k) in params.iter().enumerate() {
+                if patience.is_over(self, rows.len()) {
+                    self.check()?;
+                }
                 let k = if *k < 1.0 { 0 } else { *k as usize };
                 let present =
                     rows.iter().map(|row| row * steps + step).filter(|s| columns.kinds[*s] != ABSENT);
@@ -129,17 +139,20 @@ impl Context<'_> {
 
     /// `limit_ratio`: the rows whose hash lies in the ratio's part of the hash space; a negative ratio takes the
     /// part that the positive one's complement leaves.
-    fn sample(&self, lazy: Lazy, params: &[f64]) -> Lazy {
+    fn sample(&self, lazy: Lazy, params: &[f64]) -> Result<Lazy> {
         let columns = &lazy.columns;
         let mut keep = vec![false; columns.kinds.len()];
         for row in 0..columns.rows() {
+            if row.is_multiple_of(1024) {
+                self.check()?;
+            }
             let place = label_hash(&lazy.labels(row)) as f64 / u64::MAX as f64;
             for (slot, ratio) in columns.span(row).zip(params) {
                 let ratio = ratio.clamp(-1.0, 1.0);
                 keep[slot] = (ratio > 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio);
             }
         }
-        self.kept(lazy, &keep)
+        Ok(self.kept(lazy, &keep))
     }
 
     /// Only the slots that are to be kept.

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use super::columns::{ABSENT, Columns, FLOAT};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::checked_label_name;
+use super::sorted;
 use super::string_literal;
 use crate::model::{GoRegex, Labels, LabelsBuilder, METRIC_NAME, MatchOp};
 use crate::promql::ast::{Call, Expr, ExprKind};
@@ -150,20 +151,28 @@ pub(super) fn sort(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     if by_value {
         let descending = call.function == "sort_desc";
         // NaN comes last either way.
-        order.sort_by(|a, b| {
-            let (a, b) = (columns.values[*a], columns.values[*b]);
-            let ordered = if descending { b.total_cmp(&a) } else { a.total_cmp(&b) };
-            a.is_nan().cmp(&b.is_nan()).then(if a == b { Ordering::Equal } else { ordered })
-        });
+        sorted::sort_by(
+            &mut order,
+            || ctx.check(),
+            |a, b| {
+                let (a, b) = (columns.values[*a], columns.values[*b]);
+                let ordered = if descending { b.total_cmp(&a) } else { a.total_cmp(&b) };
+                a.is_nan().cmp(&b.is_nan()).then(if a == b { Ordering::Equal } else { ordered })
+            },
+        )?;
     } else {
         let names: Vec<&str> = call.args.iter().skip(1).map(string_literal).collect::<Result<_>>()?;
         let descending = call.function == "sort_by_label_desc";
-        order.sort_by(|a, b| {
-            let (a, b) = (&columns.series[*a].labels, &columns.series[*b].labels);
-            let by_names = names.iter().map(|n| natural(a.get(n).unwrap_or(""), b.get(n).unwrap_or("")));
-            let ordering = by_names.fold(Ordering::Equal, Ordering::then).then_with(|| a.cmp(b));
-            if descending { ordering.reverse() } else { ordering }
-        });
+        sorted::sort_by(
+            &mut order,
+            || ctx.check(),
+            |a, b| {
+                let (a, b) = (&columns.series[*a].labels, &columns.series[*b].labels);
+                let by_names = names.iter().map(|n| natural(a.get(n).unwrap_or(""), b.get(n).unwrap_or("")));
+                let ordering = by_names.fold(Ordering::Equal, Ordering::then).then_with(|| a.cmp(b));
+                if descending { ordering.reverse() } else { ordering }
+            },
+        )?;
     }
     Ok(columns.pick(&order))
 }

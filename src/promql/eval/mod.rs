@@ -8,7 +8,7 @@
 //!
 //! Reading order: `context` (limits, grid), `columns` (the table), `rows`, `selector`, `window` (range selectors and
 //! subqueries), `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements),
-//! `histogram` (quantiles and fractions), `grouping`, `aggregate` and `aggregate_k`, `binary` and `matching`, `labels`, `info`.
+//! `histogram` (quantiles and fractions), `grouping`, `aggregate`, `aggregate_k` and `count_values`, `binary` and `matching`, `labels`, `info`.
 //!
 //! **Invariant:** nothing here depends on the order in which storage hands out series, nor on the number of threads,
 //! beyond rounding in sums.
@@ -19,6 +19,7 @@ mod binary;
 mod columns;
 mod context;
 mod cost;
+mod count_values;
 mod extended;
 mod grouping;
 mod histogram;
@@ -35,6 +36,7 @@ mod resets;
 mod rows;
 mod selector;
 mod shared;
+mod sorted;
 
 /// How many threads one query may use. Asking the system reads a dozen files of /proc and /sys, which took a third of
 /// the time of a rule's evaluation: so it is asked once.
@@ -54,7 +56,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::columns::{Columns, FLOAT, HISTOGRAM, Point, without_metadata};
 use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
-use super::ast::{Expr, ExprKind, ValueType};
+use super::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use super::{
     EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats, Value,
     VectorSample, functions,
@@ -187,6 +189,9 @@ impl Context<'_> {
             return Ok(Value::Matrix(Vec::new()));
         }
         self.check_slots(1, len)?;
+        if let Some(matrix) = self.counted_values(expr, grid)? {
+            return Ok(Value::Matrix(matrix));
+        }
         let columns = match self.eval(expr, grid)? {
             Out::Vector(columns) => self.finish_names(columns)?,
             Out::Scalar(v) => {
@@ -202,10 +207,25 @@ impl Context<'_> {
                 );
             }
         };
-        let mut matrix = Vec::with_capacity(columns.rows());
-        for row in 0..columns.rows() {
-            let mut series =
-                MatrixSeries { labels: columns.series[row].labels.clone(), ..MatrixSeries::default() };
+        let mut order: Vec<usize> = (0..columns.rows()).filter(|row| columns.has_points(*row)).collect();
+        sorted::sort_by(
+            &mut order,
+            || self.check(),
+            |a, b| columns.series[*a].labels.cmp(&columns.series[*b].labels),
+        )?;
+        let mut matrix = Vec::with_capacity(order.len());
+        for (done, row) in order.into_iter().enumerate() {
+            if done.is_multiple_of(256) {
+                self.check()?;
+            }
+            let labels = columns.series[row].labels.clone();
+            let mut series = MatrixSeries { labels, ..MatrixSeries::default() };
+            if columns.all_floats(row) {
+                let values = columns.row_values(row).iter().enumerate();
+                series.floats = values.map(|(i, v)| (grid.time(i), *v)).collect();
+                matrix.push(series);
+                continue;
+            }
             let kinds = columns.row_kinds(row);
             series.floats.reserve_exact(kinds.iter().filter(|k| **k == FLOAT).count());
             for (i, slot) in columns.span(row).enumerate() {
@@ -219,12 +239,24 @@ impl Context<'_> {
                     _ => {}
                 }
             }
-            if !series.floats.is_empty() || !series.histograms.is_empty() {
-                matrix.push(series);
-            }
+            matrix.push(series);
         }
-        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(Value::Matrix(matrix))
+    }
+
+    /// The answer to a range query for nothing but `count_values`: of its series most have few points, so that they are
+    /// never put into a table.
+    fn counted_values(&self, expr: &Expr, grid: Grid) -> Result<Option<Vec<MatrixSeries>>> {
+        let node = unwrap_parens(expr);
+        let ExprKind::Aggregate(a) = &node.kind else { return Ok(None) };
+        if a.op != AggregateOp::CountValues || is_step_invariant(node) {
+            return Ok(None);
+        }
+        let work = || self.count_values_matrix(a, grid);
+        let Some(profile) = &self.profile else { return work().map(Some) };
+        let matrix = profile.timed(node, self.clock, work)?;
+        profile.gave(node, matrix.len(), matrix.iter().map(|s| s.floats.len() as u64).sum());
+        Ok(Some(matrix))
     }
 
     /// Drops the metric names that were kept for the end, and unites the series that are then the same.

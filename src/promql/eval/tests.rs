@@ -215,6 +215,38 @@ fn a_cancelled_or_late_query_stops() {
 }
 
 #[test]
+fn values_that_occur_once_take_no_table() {
+    let storage = storage(50, 100);
+    let range = QueryRequest::range(0, 1_000_000, 15_000);
+    // 3350 values, each at one of 67 steps: a table of them has 224,450 slots.
+    let query = r#"count_values("v", x_total + 1000 * timestamp(x_total))"#;
+    let little = QueryLimits { max_bytes: 1_500_000, ..QueryLimits::default() };
+    let values = |result: QueryResult| match result.value {
+        Value::Matrix(matrix) => matrix,
+        other => panic!("{other:?}"),
+    };
+    let alone = values(run(query, &range, little, &storage).unwrap());
+    assert!(alone.len() > 2000 && alone.is_sorted_by(|a, b| a.labels < b.labels), "{}", alone.len());
+    assert_eq!(alone.iter().flat_map(|s| &s.floats).map(|p| p.1).sum::<f64>(), 50.0 * 67.0);
+    // Below an operator it is the table, with the same in it.
+    let below = format!("--({query})");
+    let error = run(&below, &range, little, &storage).unwrap_err();
+    assert_eq!(error, QueryError::TooMuchMemory { limit: 1_500_000 });
+    assert_eq!(values(run(&below, &range, QueryLimits::default(), &storage).unwrap()), alone);
+    for query in [
+        r#"count_values("v", x_total % 3)"#,
+        r#"count_values by (group) ("v", x_total % 3)"#,
+        r#"count_values without (v, n) ("v", x_total % 3)"#,
+        r#"(count_values("group", x_total / 0))"#,
+    ] {
+        let alone = values(run(query, &range, QueryLimits::default(), &storage).unwrap());
+        let below = values(run(&format!("--({query})"), &range, QueryLimits::default(), &storage).unwrap());
+        assert_eq!(format!("{alone:?}"), format!("{below:?}"), "{query}");
+        assert!(!alone.is_empty());
+    }
+}
+
+#[test]
 fn threads_do_not_change_answers() {
     // Large enough for several threads; the same series one by one are small enough for one.
     let storage = storage(300, 400);

@@ -7,7 +7,7 @@ use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::RangeFunction;
 use super::rows::{Duplicates, Rows};
 use super::selector::has_one_name;
-use super::{Out, labels, rate};
+use super::{Out, labels, rate, sorted};
 use crate::model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME, is_stale_marker};
 use crate::promql::MatrixSeries;
 use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, Subquery, ValueType};
@@ -504,8 +504,9 @@ impl Context<'_> {
                 out.push(series);
             }
         }
-        out.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(out)
+        let mut order: Vec<usize> = (0..out.len()).collect();
+        sorted::sort_by(&mut order, || self.check(), |a, b| out[*a].labels.cmp(&out[*b].labels))?;
+        Ok(order.into_iter().map(|i| std::mem::take(&mut out[i])).collect())
     }
 }
 
