@@ -22,6 +22,9 @@ pub(super) async fn exemplars(
 /// The exemplars of the series that the selectors of an expression match.
 fn list_exemplars(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
+    if to < from {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
     let expr = parse_with(params.get("query"), state.engine.options().features)?;
     let matchers: Vec<_> = selectors(&expr).into_iter().map(|v| v.matchers.clone()).collect();
     let mut out = json::begin();

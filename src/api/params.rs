@@ -72,16 +72,13 @@ impl Params {
         if self.get(name).is_empty() { Ok(None) } else { self.time(name).map(Some) }
     }
 
-    /// `start` and `end`, by default all of time.
+    /// `start` and `end`, by default all of time; they may be the wrong way round.
     ///
     /// # Errors
-    /// When one is no time, or they are the wrong way round.
+    /// When one is no time.
     pub fn range(&self) -> Result<(Timestamp, Timestamp), ApiError> {
         let start = self.time_opt("start")?.unwrap_or(-time::FARTHEST_MS);
         let end = self.time_opt("end")?.unwrap_or(time::FARTHEST_MS);
-        if end < start {
-            return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
-        }
         Ok((start, end))
     }
 

@@ -106,10 +106,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     request.profile = with_profile;
     request.per_step = params.get("stats") == "all" && state.engine.options().features.per_step_stats;
     request.timeout = timeout(params)?;
-    request.lookback_ms = match params.get("lookback_delta") {
-        "" => None,
-        text => Some(lookback(text)?),
-    };
+    request.lookback_ms = lookback(params)?;
     let text = query_text(params, &state)?.to_owned();
     let pool = state.queries.clone();
     let over_range = request.step_ms > 0;
@@ -200,12 +197,13 @@ fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {
     Ok(Some(Duration::from_millis(ms)))
 }
 
-fn lookback(text: &str) -> Result<i64, ApiError> {
-    let wrong = |e: &str| ApiError::bad_data(format!("error parsing lookback delta duration: {e}"));
-    match time::parse_duration(text) {
-        Ok(ms) if ms > 0 => Ok(ms),
-        Ok(_) => Err(wrong("it must be positive")),
-        Err(e) => Err(wrong(&e)),
+/// The lookback that is asked for; the server's own for 0 or less, as in Prometheus.
+fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
+    match params.get("lookback_delta") {
+        "" => Ok(None),
+        text => time::parse_duration(text)
+            .map(|ms| (ms > 0).then_some(ms))
+            .map_err(|e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}"))),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 
@@ -18,9 +19,10 @@ pub(super) async fn labels(State(state): State<Arc<ApiState>>, params: Params) -
 
 pub(super) async fn label_values(
     State(state): State<Arc<ApiState>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|e| ApiError::bad_data(format!("invalid label name: {e}")))?;
     let name = match name.strip_prefix("U__") {
         Some(escaped) => unescape(escaped).unwrap_or(name),
         None => name,
@@ -38,6 +40,8 @@ fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<
     let selectors = params.matchers()?;
     let reader = state.storage.reader();
     let of = |matchers: &[Matcher]| match name {
+        // As in Prometheus there is nothing in such a time.
+        _ if to < from => Vec::new(),
         None => reader.label_names(matchers, from, to),
         Some(name) => reader.label_values(name, matchers, from, to),
     };
@@ -90,7 +94,7 @@ fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> 
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let mut found = select(state, &selectors, from, to);
+    let mut found = if to < from { Vec::new() } else { select(state, &selectors, from, to) };
     let truncated = found.len() > limit;
     found.truncate(limit);
     let mut out = json::begin();

@@ -110,7 +110,8 @@ async fn bad_queries_are_refused_in_prometheus_words() {
         ("series", 400, "bad_data", "no match[] parameter provided"),
         ("series?match[]={x=\"\"}", 400, "bad_data", "must contain at least one non-empty matcher"),
         ("series?match[]=sum(up)", 400, "bad_data", r#"invalid parameter "match[]""#),
-        ("labels?start=5&end=1", 400, "bad_data", "end timestamp must not be before start time"),
+        ("query_exemplars?query=up&start=5&end=1", 400, "bad_data", "must not be before start"),
+        ("label/%FF/values", 400, "bad_data", "invalid label name"),
         ("rules?type=x", 400, "bad_data", "not supported value"),
         ("rules?group_next_token=x", 400, "bad_data", "group_limit"),
         ("targets?state=x", 400, "bad_data", "none of active, dropped, any"),
@@ -121,6 +122,17 @@ async fn bad_queries_are_refused_in_prometheus_words() {
         server.get(&path).await.refused(status, kind, text);
     }
     assert_eq!(server.get("/api/v1/query_range?query=up&start=0&end=11000&step=1").await.status, 200);
+    for path in ["labels?start=5&end=1", "label/job/values?start=5&end=1", "series?match[]=up&start=5&end=1"]
+    {
+        let answer = server.get(&format!("/api/v1/{path}")).await;
+        assert_eq!(answer.json()["data"], serde_json::json!([]), "{path}");
+    }
+    for lookback in ["0", "-5"] {
+        assert_eq!(
+            server.get(&format!("/api/v1/query?query=up&lookback_delta={lookback}")).await.status,
+            200
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Bucket layouts: from spans to bounds, and from one resolution to a coarser one.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use super::{FloatHistogram, Span};
 
@@ -49,6 +50,30 @@ impl fmt::Display for GoFloat {
     }
 }
 
+/// 2 to the power of 1/2, 1/4, … 1/256. The first is not the float nearest to the root of two, as in the table of bounds that
+/// Prometheus and its clients share: so bounds, and what is estimated from them, are the same to the last digit.
+const ROOTS: [f64; 8] = [
+    1.414_213_562_373_095,
+    1.189_207_115_002_721,
+    1.090_507_732_665_257_7,
+    1.044_273_782_427_413_8,
+    1.021_897_148_654_116_6,
+    1.010_889_286_051_700_5,
+    1.005_429_901_112_802_7,
+    1.002_711_275_050_202_5,
+];
+
+/// By schema from 0: the bounds from 1 (inclusive) to 2. Every second one is that of the schema before; the others are the bound
+/// before them times the root.
+static FRACTIONS: LazyLock<Vec<Vec<f64>>> = LazyLock::new(|| {
+    let mut all = vec![vec![1.0]];
+    for root in ROOTS {
+        let coarser = all.last().into_iter().flatten();
+        all.push(coarser.flat_map(|bound| [*bound, bound * root]).collect());
+    }
+    all
+});
+
 /// The upper bound of bucket `index` in an exponential schema; the lower one is that of `index - 1`.
 pub(super) fn exponential_bound(index: i32, schema: i32) -> f64 {
     // Schemas go from -4 to 8; the wider bounds here only keep the arithmetic in range whatever comes in.
@@ -70,7 +95,10 @@ pub(super) fn exponential_bound(index: i32, schema: i32) -> f64 {
         return 2f64.powi(whole.clamp(-2000, 2000) as i32);
     }
     // Split, so that bounds near the ends of the range neither overflow nor vanish early.
-    let fraction = (part as f64 / per_power as f64).exp2();
+    let fraction = match FRACTIONS.get(schema as usize) {
+        Some(fractions) => fractions[part as usize],
+        None => (part as f64 / per_power as f64).exp2(),
+    };
     let whole = whole.clamp(-2000, 2000) as i32;
     let half = whole / 2;
     fraction * 2f64.powi(half) * 2f64.powi(whole - half)
@@ -226,5 +254,23 @@ impl fmt::Display for FloatHistogram {
             write!(f, ", {b}")?;
         }
         f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_of_prometheus_and_ascend() {
+        assert_eq!(exponential_bound(1, 1), 1.414_213_562_373_095);
+        assert_eq!(exponential_bound(-1, 1), 0.707_106_781_186_547_5);
+        assert_eq!(exponential_bound(3, 3), 1.296_839_554_651_009_6);
+        assert_eq!(exponential_bound(355, 8), 2.0 * 1.307_416_445_934_677);
+        assert_eq!(exponential_bound(1024 << 8, 8), f64::MAX);
+        for schema in -4..=8 {
+            let bounds: Vec<f64> = (-300..300).map(|i| exponential_bound(i, schema)).collect();
+            assert!(bounds.windows(2).all(|b| b[0] < b[1] || b[0] == 0.0 || b[0] >= f64::MAX), "{schema}");
+        }
     }
 }
