@@ -12,7 +12,9 @@ use super::state::{ApiState, LiveConfig};
 use super::{body, json};
 use crate::exposition::{FamilySet, Format, SeriesValue, Writer, encode_registry, family_name};
 use crate::host::process_metrics;
-use crate::model::{Labels, METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker};
+use crate::model::{
+    FloatHistogram, Labels, METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker,
+};
 use crate::rules::RuleViewKind;
 use crate::scrape::INSTANCE_HEADER;
 use crate::storage::{Reader, Samples, SeriesSnapshot};
@@ -115,7 +117,11 @@ impl Export<'_> {
             if self.is_unwanted(series.labels()) {
                 continue;
             }
-            let Some((_, value)) = latest(&series, self.from, self.to, &mut self.samples) else { continue };
+            // A native histogram has no form in text.
+            let Some((_, Latest::Float(value))) = latest(&series, self.from, self.to, &mut self.samples)
+            else {
+                continue;
+            };
             let labels = if without.is_empty() {
                 series.labels().clone()
             } else {
@@ -166,19 +172,31 @@ fn family_of(metric: &str, known: &HashMap<String, Metadata>) -> (String, Metada
     (name.to_owned(), metadata)
 }
 
-/// The newest float of a series; `None` if it has none in the window, or has ended.
+/// The newest value of a series.
+#[derive(Clone, Debug)]
+pub(super) enum Latest {
+    Float(f64),
+    Histogram(Arc<FloatHistogram>),
+}
+
+/// The newest sample of a series; `None` if it has none in the window, or has ended.
 pub(super) fn latest(
     series: &SeriesSnapshot,
     from: Timestamp,
     to: Timestamp,
     scratch: &mut Samples,
-) -> Option<(Timestamp, f64)> {
+) -> Option<(Timestamp, Latest)> {
     scratch.clear();
     series.read(from, to, scratch);
-    let (ts, value) = (*scratch.ts.last()?, *scratch.vs.last()?);
-    // A series that has become a native histogram has no form in text.
-    let replaced = scratch.hist_ts.last().is_some_and(|h| *h > ts);
-    (!is_stale_marker(value) && !replaced).then_some((ts, value))
+    let float = scratch.ts.last().copied().zip(scratch.vs.last());
+    let histogram = scratch.hist_ts.last().copied().zip(scratch.hists.last());
+    match (float, histogram) {
+        (Some((ts, value)), histogram) if histogram.is_none_or(|(h, _)| h < ts) => {
+            (!is_stale_marker(*value)).then_some((ts, Latest::Float(*value)))
+        }
+        (_, Some((ts, h))) if !h.is_stale_marker() => Some((ts, Latest::Histogram(Arc::clone(h)))),
+        _ => None,
+    }
 }
 
 /// The format that the `Accept` header asks for.

@@ -1,18 +1,21 @@
-//! `/federate`: the newest samples of selected series, with their times, for another Prometheus to scrape.
+//! `/federate`: the newest samples of selected series, with their times, for another Prometheus to scrape. Native
+//! histograms are shown to who asks for protobuf; text has no form for them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse as _, Response};
 
-use super::error::{ApiError, TextError};
-use super::export::{exposition, latest, negotiated};
+use super::error::TextError;
+use super::export::{Latest, exposition, latest};
 use super::params::Params;
 use super::state::ApiState;
-use crate::exposition::{FamilySet, Format, SeriesValue, Writer};
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Matcher, Metadata};
+use super::{body, json};
+use crate::exposition::protobuf::{self, FamilyType};
+use crate::exposition::{BodyFormat, FamilySet, Format, PROTOBUF_CONTENT_TYPE, SeriesValue, Writer};
+use crate::model::{CounterResetHint, Labels, LabelsBuilder, METRIC_NAME, Matcher, Metadata, Timestamp};
 use crate::storage::Samples;
 
 pub(super) async fn federate(
@@ -21,32 +24,50 @@ pub(super) async fn federate(
     params: Params,
 ) -> Result<Response, TextError> {
     let selectors = params.matchers()?;
-    // Text only, as in Prometheus: there are no types to tell.
-    let format = match negotiated(&headers) {
-        Format::Text | Format::OpenMetrics => Format::Text,
-        Format::TextUtf8 | Format::OpenMetricsUtf8 => Format::TextUtf8,
-    };
+    let accept = body::text(&headers, header::ACCEPT);
     let pool = state.transfers.clone();
-    let text = pool.run(move |_| collect(&state, &selectors, format)).await?;
+    // No OpenMetrics, as in Prometheus: there are no types to tell.
+    let format = match BodyFormat::negotiate((!accept.is_empty()).then_some(accept)) {
+        BodyFormat::Text(Format::Text | Format::OpenMetrics) => Format::Text,
+        BodyFormat::Text(Format::TextUtf8 | Format::OpenMetricsUtf8) => Format::TextUtf8,
+        BodyFormat::Protobuf => {
+            let bytes = pool.run(move |_| Ok(protobuf(&collect(&state, &selectors)))).await?;
+            return Ok(
+                ([(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], json::in_pieces(bytes)).into_response()
+            );
+        }
+    };
+    let text = pool.run(move |_| Ok(text(collect(&state, &selectors), format))).await?;
     Ok(exposition(format, text))
 }
 
-fn collect(state: &ApiState, selectors: &[Vec<Matcher>], format: Format) -> Result<String, ApiError> {
+/// The newest sample of each series, with the labels to show.
+fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<(Labels, Timestamp, Latest)> {
     let to = state.clock.now_ms();
     let from = to - state.engine.options().lookback_ms;
     let external = state.live.borrow().external_labels.clone();
     let reader = state.storage.reader();
     let mut seen = HashSet::new();
     let mut samples = Samples::default();
-    let mut families = FamilySet::new();
+    let mut found = Vec::new();
     for selector in selectors {
         for series in reader.select(selector, from, to) {
             let labels = series.labels();
             if labels.get(METRIC_NAME).is_none() || !seen.insert(labels.clone()) {
                 continue;
             }
-            let Some((ts, value)) = latest(&series, from, to, &mut samples) else { continue };
-            let labels = with_external(labels, &external);
+            if let Some((ts, value)) = latest(&series, from, to, &mut samples) {
+                found.push((with_external(labels, &external), ts, value));
+            }
+        }
+    }
+    found
+}
+
+fn text(found: Vec<(Labels, Timestamp, Latest)>, format: Format) -> String {
+    let mut families = FamilySet::new();
+    for (labels, ts, value) in found {
+        if let Latest::Float(value) = value {
             let name = labels.metric_name().to_owned();
             families.add(&name, &Metadata::default(), SeriesValue { labels, value, ts: Some(ts) });
         }
@@ -54,7 +75,37 @@ fn collect(state: &ApiState, selectors: &[Vec<Matcher>], format: Format) -> Resu
     // A series without `instance` says so: else the scraper would give it the instance of this server.
     let mut writer = Writer::new(format).with_empty_label("instance");
     writer.families(&families);
-    Ok(writer.finish())
+    writer.finish()
+}
+
+/// A metric that is float here and histogram there is a family for each.
+fn protobuf(found: &[(Labels, Timestamp, Latest)]) -> Vec<u8> {
+    let mut families: BTreeMap<(&str, u8), Vec<&(Labels, Timestamp, Latest)>> = BTreeMap::new();
+    for one in found {
+        let family_type = match &one.2 {
+            Latest::Float(_) => FamilyType::Untyped,
+            Latest::Histogram(h) if h.counter_reset_hint == CounterResetHint::Gauge => {
+                FamilyType::GaugeHistogram
+            }
+            Latest::Histogram(_) => FamilyType::Histogram,
+        };
+        families.entry((one.0.metric_name(), family_type as u8)).or_default().push(one);
+    }
+    let mut writer = protobuf::Writer::new();
+    for ((name, family_type), series) in families {
+        let types = [FamilyType::Untyped, FamilyType::GaugeHistogram, FamilyType::Histogram];
+        let family_type = types.into_iter().find(|t| *t as u8 == family_type).unwrap_or(FamilyType::Untyped);
+        writer.begin_family(name, family_type);
+        for (labels, ts, value) in series {
+            let own = labels.iter().filter(|(n, _)| *n != METRIC_NAME);
+            let instance = labels.get("instance").is_none().then_some(("instance", ""));
+            match value {
+                Latest::Float(value) => writer.untyped(own.chain(instance), *ts, *value),
+                Latest::Histogram(h) => writer.histogram(own.chain(instance), *ts, h),
+            }
+        }
+    }
+    writer.finish()
 }
 
 /// The labels, and those external ones that they lack.

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use super::say::say;
 use crate::config::{Config, LoadOptions, folder_of};
 use crate::promql::Features;
+use crate::scrape::ScrapeFeatures;
 use crate::yaml::{Problems, Source};
 use crate::{alerts, rules};
 
 /// Checks configuration files and, unless `syntax_only`, the files that they name.
 pub(super) fn config(files: &[PathBuf], syntax_only: bool, features: Features) -> ExitCode {
-    let options = LoadOptions { features, rule_files: !syntax_only };
+    // What is scraped first is no matter of right and wrong.
+    let options = LoadOptions { features, scrape: ScrapeFeatures::default(), rule_files: !syntax_only };
     each(files, |path| {
         let config = Config::load(path, options)?;
         if !syntax_only {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::flags::{MemoryLimit, ServeFlags};
 use crate::ingest::IngestFeatures;
 use crate::promql::{FEATURES, Features, MAX_LENGTH};
+use crate::scrape::ScrapeFeatures;
 use crate::storage::FsyncPolicy;
 use crate::telemetry::LogFormat;
 
@@ -61,6 +62,7 @@ pub struct ServeOptions {
     pub notification_queue_capacity: usize,
     pub features: Features,
     pub ingest_features: IngestFeatures,
+    pub scrape_features: ScrapeFeatures,
     /// The feature `exemplar-storage`.
     pub exemplar_storage: bool,
     pub log_level: String,
@@ -167,6 +169,7 @@ impl ServeOptions {
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
             features: enabled.promql,
             ingest_features: enabled.ingest,
+            scrape_features: enabled.scrape,
             exemplar_storage: enabled.exemplar_storage,
             log_level: flags.log_level,
             log_format: if flags.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt },
@@ -183,12 +186,18 @@ const EXEMPLAR_STORAGE: &str = "exemplar-storage";
 pub(super) struct Enabled {
     pub promql: Features,
     pub ingest: IngestFeatures,
+    pub scrape: ScrapeFeatures,
     pub exemplar_storage: bool,
 }
 
 /// Names of features of other parts than the language.
-const OTHER_FEATURES: [&str; 4] =
-    [EXEMPLAR_STORAGE, "created-timestamp-zero-ingestion", "st-storage", "type-and-unit-labels"];
+const OTHER_FEATURES: [&str; 5] = [
+    EXEMPLAR_STORAGE,
+    "created-timestamp-zero-ingestion",
+    "native-histograms",
+    "st-storage",
+    "type-and-unit-labels",
+];
 
 impl Enabled {
     /// Switches on what has this name, in each part that has something; false if none has.
@@ -196,7 +205,8 @@ impl Enabled {
         self.exemplar_storage |= name == EXEMPLAR_STORAGE;
         let promql = self.promql.enable(name);
         let ingest = self.ingest.enable(name);
-        promql || ingest || name == EXEMPLAR_STORAGE
+        let scrape = self.scrape.enable(name);
+        promql || ingest || scrape || name == EXEMPLAR_STORAGE
     }
 }
 
@@ -217,7 +227,6 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("delayed-compaction", "blocks are not compacted"),
     ("auto-reload-config", "reload by SIGHUP or POST /-/reload"),
     ("extra-scrape-metrics", "these series are not written"),
-    ("native-histograms", "native histograms are not scraped"),
     ("otlp-write-receiver", "OTLP is not received"),
     ("otlp-deltatocumulative", "OTLP is not received"),
     ("otlp-native-delta-ingestion", "OTLP is not received"),

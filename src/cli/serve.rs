@@ -42,7 +42,10 @@ pub(super) fn run(options: ServeOptions) -> ExitCode {
 /// Everything that is wrong with either.
 pub fn load(options: &ServeOptions) -> Result<(Config, AlertmanagerConfig), Problems> {
     let config = match &options.config_file {
-        Some(path) => Config::load(path, LoadOptions { features: options.features, rule_files: true }),
+        Some(path) => Config::load(
+            path,
+            LoadOptions { features: options.features, scrape: options.scrape_features, rule_files: true },
+        ),
         None => Ok(Config::without_file()),
     };
     let alerts = match &options.alertmanager_config_file {

@@ -15,7 +15,7 @@ use crate::reports::Indicator;
 use crate::reports::config::{IndicatorSection, ReportsSection, Schedule, resolve_indicators};
 use crate::rules::{self, file::RuleFile};
 use crate::scrape::config::RawScrapeConfig;
-use crate::scrape::{ScrapeDefaults, ScrapeJob};
+use crate::scrape::{ScrapeDefaults, ScrapeFeatures, ScrapeJob};
 use crate::yaml::{Problems, Source, Spanned, Upstream, mark, null_is_default};
 
 /// Files that one pattern of `rule_files` or `scrape_config_files` may stand for.
@@ -66,6 +66,7 @@ struct RawScrapeConfigs {
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
     pub features: Features,
+    pub scrape: ScrapeFeatures,
     /// Whether rule files are read too.
     pub rule_files: bool,
 }
@@ -94,7 +95,11 @@ impl Config {
         let raw = RawConfig { host_metrics: true, shipped_rules: true, ..RawConfig::default() };
         let source = Source::new("no file", "");
         let mut problems = Problems::default();
-        let options = LoadOptions { features: Features::default(), rule_files: true };
+        let options = LoadOptions {
+            features: Features::default(),
+            scrape: ScrapeFeatures::default(),
+            rule_files: true,
+        };
         let config = raw.resolve(&source, Path::new("."), options, &mut problems);
         Config { evaluation_interval_ms: TICK_WITHOUT_FILE_MS, ..config }
     }
@@ -144,7 +149,7 @@ impl RawConfig {
         options: LoadOptions,
         problems: &mut Problems,
     ) -> Config {
-        let global = self.global.resolve(source, problems);
+        let global = self.global.resolve(options.scrape, source, problems);
         let mut rule_files = Vec::new();
         for path in named_files(&self.rule_files, "rule", options.rule_files, folder, source, problems) {
             if options.rule_files {

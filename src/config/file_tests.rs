@@ -10,6 +10,7 @@ const OPTIONS: LoadOptions = LoadOptions {
         per_step_stats: false,
         use_start_timestamps: false,
     },
+    scrape: ScrapeFeatures { native_histograms: false, protobuf_first: false },
     rule_files: true,
 };
 

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::expand::expand;
 use crate::model::Labels;
-use crate::scrape::ScrapeDefaults;
 use crate::scrape::config::{self as scrape, Limits};
+use crate::scrape::{ScrapeDefaults, ScrapeFeatures};
 use crate::yaml::{Pairs, Problems, Source, Spanned, Upstream, null_is_default};
 
 /// Every minute, as in Prometheus.
@@ -14,15 +14,7 @@ const EVALUATION_INTERVAL_MS: i64 = 60_000;
 /// Keys of `global` that exist upstream and not here.
 pub(super) const UPSTREAM_KEYS: Upstream = Upstream {
     among: "evaluation_interval",
-    keys: &[
-        "rule_query_offset",
-        "query_log_file",
-        "scrape_failure_log_file",
-        "scrape_native_histograms",
-        "convert_classic_histograms_to_nhcb",
-        "always_scrape_classic_histograms",
-        "extra_scrape_metrics",
-    ],
+    keys: &["rule_query_offset", "query_log_file", "scrape_failure_log_file", "extra_scrape_metrics"],
 };
 
 /// `global` as it is written.
@@ -44,6 +36,9 @@ pub struct GlobalSection {
     pub keep_dropped_targets: Option<u64>,
     pub metric_name_validation_scheme: Option<Spanned<String>>,
     pub metric_name_escaping_scheme: Option<Spanned<String>>,
+    pub scrape_native_histograms: Option<bool>,
+    pub convert_classic_histograms_to_nhcb: Option<bool>,
+    pub always_scrape_classic_histograms: Option<bool>,
 }
 
 /// Checked global settings.
@@ -55,7 +50,12 @@ pub(super) struct Global {
 }
 
 impl GlobalSection {
-    pub(super) fn resolve(&self, source: &Source, problems: &mut Problems) -> Global {
+    pub(super) fn resolve(
+        &self,
+        features: ScrapeFeatures,
+        source: &Source,
+        problems: &mut Problems,
+    ) -> Global {
         let (interval_ms, timeout_ms) = scrape::interval_and_timeout(
             self.scrape_interval.as_ref(),
             self.scrape_timeout.as_ref(),
@@ -83,6 +83,10 @@ impl GlobalSection {
                     label_value_bytes: limit(self.label_value_length_limit),
                 },
                 keep_dropped_targets: limit(self.keep_dropped_targets),
+                native_histograms: self.scrape_native_histograms.unwrap_or(features.native_histograms),
+                classic_histograms_always: self.always_scrape_classic_histograms.unwrap_or(false),
+                classic_histograms_converted: self.convert_classic_histograms_to_nhcb.unwrap_or(false),
+                protobuf_first: features.protobuf_first,
             },
             evaluation_interval_ms: evaluation.filter(|ms| *ms > 0).unwrap_or(EVALUATION_INTERVAL_MS),
             external_labels: self.external_labels(source, problems),

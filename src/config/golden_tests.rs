@@ -38,7 +38,11 @@ fn fixtures_of_prometheus_are_judged_as_prometheus_does() {
             Some(verdict) => verdict == "valid",
             None => newer || case["promtool_2_42"] == "valid",
         };
-        let options = LoadOptions { features: Features::all(), rule_files: false };
+        let options = LoadOptions {
+            features: Features::all(),
+            scrape: crate::scrape::ScrapeFeatures::default(),
+            rule_files: false,
+        };
         match (Config::load(&folder.join(file), options), good) {
             (Ok(_), true) => loaded += 1,
             (Err(problems), true) if only_unsupported(&problems) => unsupported.push(format!("{problems}")),

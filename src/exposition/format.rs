@@ -19,6 +19,57 @@ pub enum Format {
     OpenMetricsUtf8,
 }
 
+/// The `Content-Type` of Prometheus's protobuf, which is also what a scrape asks for.
+pub const PROTOBUF_CONTENT_TYPE: &str =
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+
+/// What a scraped body is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyFormat {
+    Text(Format),
+    /// Delimited metric families: see [`protobuf`](super::protobuf).
+    Protobuf,
+}
+
+impl BodyFormat {
+    /// As [`Format::from_content_type`], and protobuf.
+    ///
+    /// # Errors
+    /// When it is missing, or names nothing that is read here.
+    pub fn from_content_type(content_type: Option<&str>) -> Result<Self, UnsupportedContentType> {
+        let (media, parameters) = media_type(content_type.unwrap_or(""));
+        let states = |name, wanted| parameter(parameters, name).is_none_or(|stated| stated == wanted);
+        if media == PROTOBUF
+            && states("proto", "io.prometheus.client.MetricFamily")
+            && states("encoding", "delimited")
+        {
+            return Ok(BodyFormat::Protobuf);
+        }
+        Format::from_content_type(content_type).map(BodyFormat::Text)
+    }
+
+    /// The format a reader with this `Accept` header wants most, protobuf among them.
+    #[must_use]
+    pub fn negotiate(accept: Option<&str>) -> Self {
+        let (mut protobuf, mut others) = (0.0, 0.0);
+        for part in accept.unwrap_or("").split(',') {
+            let (media, parameters) = media_type(part);
+            let weight = parameter(parameters, "q").map_or(1.0, |q| q.parse::<f64>().unwrap_or(0.0));
+            if media == PROTOBUF {
+                let states = |name, wanted| parameter(parameters, name) == Some(wanted);
+                if states("proto", "io.prometheus.client.MetricFamily") && states("encoding", "delimited") {
+                    protobuf = f64::max(protobuf, weight);
+                }
+            } else if matches!(media.as_str(), "text/plain" | "application/openmetrics-text") {
+                others = f64::max(others, weight);
+            }
+        }
+        if protobuf > others { BodyFormat::Protobuf } else { BodyFormat::Text(Format::negotiate(accept)) }
+    }
+}
+
+const PROTOBUF: &str = "application/vnd.google.protobuf";
+
 /// A `Content-Type` that no parser is here for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedContentType {
@@ -128,6 +179,28 @@ mod tests {
             assert_eq!(Format::from_content_type(Some(content_type)).ok(), expected, "{content_type}");
         }
         assert_eq!(Format::from_content_type(None), Err(UnsupportedContentType::Blank));
+    }
+
+    #[test]
+    fn protobuf_is_a_format_of_bodies() {
+        for (content_type, expected) in [
+            (PROTOBUF_CONTENT_TYPE, Some(BodyFormat::Protobuf)),
+            ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text", None),
+            ("application/vnd.google.protobuf; proto=other; encoding=delimited", None),
+            ("text/plain", Some(BodyFormat::Text(Format::Text))),
+        ] {
+            assert_eq!(BodyFormat::from_content_type(Some(content_type)).ok(), expected, "{content_type}");
+        }
+        let text = BodyFormat::Text(Format::Text);
+        for (accept, expected) in [
+            (format!("{PROTOBUF_CONTENT_TYPE};q=0.6,text/plain;version=0.0.4;q=0.5"), BodyFormat::Protobuf),
+            (format!("text/plain;version=0.0.4;q=0.6,{PROTOBUF_CONTENT_TYPE};q=0.5"), text),
+            (PROTOBUF_CONTENT_TYPE.to_owned(), BodyFormat::Protobuf),
+            ("application/vnd.google.protobuf".to_owned(), text),
+            ("*/*".to_owned(), text),
+        ] {
+            assert_eq!(BodyFormat::negotiate(Some(&accept)), expected, "{accept}");
+        }
     }
 
     #[test]

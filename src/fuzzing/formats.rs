@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::exposition::protobuf;
 use crate::exposition::remote_write::{self, Encoding, Item, LabelPairs, WriteRequest, v2};
 use crate::exposition::{FamilySet, Format, Parser, Writer};
 use crate::model::{GoRegex, Labels, LabelsBuilder, format_duration_ms, parse_duration_ms};
@@ -134,6 +135,53 @@ pub fn remote_write(input: &[u8]) {
             Item::Metadata(m) => drop(m.to_metadata()),
         }
     }
+}
+
+/// A body of protobuf: what is read fits together, and what is written of it reads back the same.
+pub fn protobuf(body: &[u8]) {
+    let mut families = protobuf::MetricFamilies::new(body);
+    while let Ok(Some(mut family)) = families.next() {
+        let of = family.family_type;
+        assert!(!family.name.is_empty());
+        while let Ok(Some(metric)) = family.next_metric() {
+            assert!(metric.label_pairs().count() <= body.len());
+            drop(metric.summary());
+            let mut exemplars: Vec<&[u8]> =
+                metric.number(of).ok().and_then(|n| n.exemplar).into_iter().collect();
+            if let Ok(h) = metric.histogram() {
+                exemplars
+                    .extend(h.exemplars.iter().copied().chain(h.buckets.iter().filter_map(|b| b.exemplar)));
+                if let Ok(native) = h.native(of)
+                    && native.count.is_finite()
+                    && native.sum.is_finite()
+                {
+                    let spans =
+                        |spans: &[crate::model::Span]| spans.iter().map(|s| s.length as usize).sum::<usize>();
+                    assert_eq!(spans(&native.positive_spans), native.positive_buckets.len());
+                    assert_eq!(spans(&native.negative_spans), native.negative_buckets.len());
+                    written_again(&native, of);
+                }
+            }
+            for exemplar in exemplars {
+                drop(protobuf::Metric::exemplar(exemplar));
+            }
+        }
+    }
+}
+
+fn written_again(h: &crate::model::FloatHistogram, of: protobuf::FamilyType) {
+    // The writer states float counts, of which a count of 0 would not say that they are.
+    if h.count <= 0.0 || h.positive_buckets.iter().chain(&h.negative_buckets).any(|b| b.is_nan()) {
+        return;
+    }
+    let mut writer = protobuf::Writer::new();
+    writer.begin_family("h", of);
+    writer.histogram([], 1, h);
+    let body = writer.finish();
+    let mut family = protobuf::MetricFamilies::new(&body).next().ok().flatten().expect("one family");
+    let metric = family.next_metric().ok().flatten().expect("one metric");
+    let again = metric.histogram().and_then(|h| h.native(of)).expect("a histogram");
+    assert_eq!(format!("{again:?}"), format!("{h:?}"));
 }
 
 /// A message of remote write 2.0: what is read refers to what is there, and its labels can be written as 1.0 has them.

@@ -40,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     target("parser", "promql", language::parser),
     target("postings", "postings", storage::postings),
     target("printer", "promql", language::printer),
+    target("protobuf", "protobuf", formats::protobuf),
     target("regex", "regex", formats::regex),
     target("relabel", "relabel", formats::relabel),
     target("remote_write", "remote_write", formats::remote_write),

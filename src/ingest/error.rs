@@ -1,6 +1,7 @@
 //! What can be wrong with what comes in.
 
-use super::RemoteWriteStats;
+use super::{LabelError, RemoteWriteStats};
+use crate::exposition::protobuf::ProtobufError;
 use crate::exposition::remote_write::{DecompressError, WireError};
 use crate::exposition::{ParseError, UnsupportedContentType};
 use crate::state::StateError;
@@ -14,6 +15,15 @@ pub enum ScrapeError {
     /// The body, or the labels of one of its series.
     #[error(transparent)]
     Parse(#[from] ParseError),
+    #[error(transparent)]
+    Protobuf(#[from] ProtobufError),
+    /// The labels of a series that stands on no line of its own.
+    #[error("metric family {family:?}")]
+    Label { family: String, source: LabelError },
+    #[error(
+        "histogram bucket limit exceeded: a native histogram has more than {limit} buckets at the lowest resolution"
+    )]
+    BucketLimit { limit: usize },
     #[error("sample limit exceeded: the scrape has more than {limit} samples")]
     SampleLimit { limit: usize },
     /// Nothing of this scrape was kept.

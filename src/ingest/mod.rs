@@ -37,7 +37,7 @@ pub use labels::LabelError;
 pub use limits::IngestLimits;
 pub use metrics::IngestMetrics;
 pub use pushed::{GroupView, JsonMetric, Pushed, RecordedMetric, group_labels};
-pub use scrape::{ScrapeOptions, ScrapeStats};
+pub use scrape::{HistogramOptions, SCHEMA_MAX, SCHEMA_MIN, ScrapeOptions, ScrapeStats};
 pub use scrape_cache::ScrapeCache;
 pub use write::{RemoteWriteStats, RemoteWriteVersion};
 

@@ -2,23 +2,36 @@
 //!
 //! The body is followed along the lines of the target's last scrape ([`ScrapeCache`]): a line that stands where it
 //! stood, byte for byte but for its value, costs a hash, a number and a buffered append. Any other line is parsed,
-//! relabelled and looked up by its labels.
+//! relabelled and looked up by its labels, as is any sample of protobuf (`protobuf`), and any line where a feature needs
+//! to know the family that it belongs to (`context`): start times (`created`), type and unit as labels, and classic
+//! histograms that become native ones (`classic`).
 //!
 //! Source: Prometheus `scrape/scrape.go` (which samples are kept, counted and marked stale).
+
+mod classic;
+mod context;
+mod created;
+mod protobuf;
+mod target_labels;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::classic::Classic;
+use self::context::Context;
+use self::created::Created;
+use self::target_labels::add_target_labels;
 use super::ScrapeError;
 use super::families::FamilyNote;
 use super::handle::{Ingest, Inner};
+use super::hash::WideHash;
 use super::labels::{LabelBounds, LabelError, check_named, check_sorted, sort_pairs};
 use super::scrape_cache::{Follower, Line, LineKind, NumberLabel, ResolvedWith, ScrapeCache};
-use crate::exposition::{Entry, Format, Parser, Sample, format_openmetrics_float, parse_float};
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MetricType, Timestamp, stale_marker};
+use crate::exposition::{BodyFormat, Entry, Parser, Sample, format_openmetrics_float, parse_float};
+use crate::model::{FloatHistogram, Labels, LabelsBuilder, METRIC_NAME, MetricType, Timestamp, stale_marker};
 use crate::relabel::Rules;
-use crate::storage::{AppendError, Appender, Exemplar, SeriesRef, StorageError};
+use crate::storage::{AppendError, Appender, Exemplar, SampleValue, SeriesRef, StorageError};
 
 /// How a target's samples are taken.
 #[derive(Clone, Debug)]
@@ -38,7 +51,8 @@ pub struct ScrapeOptions {
     pub label_name_length_limit: usize,
     pub label_value_length_limit: usize,
     /// The format of a body whose `Content-Type` is missing or unknown; `None` refuses it.
-    pub fallback_format: Option<Format>,
+    pub fallback_format: Option<BodyFormat>,
+    pub histograms: HistogramOptions,
 }
 
 impl Default for ScrapeOptions {
@@ -54,9 +68,42 @@ impl Default for ScrapeOptions {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             fallback_format: None,
+            histograms: HistogramOptions::default(),
         }
     }
 }
+
+/// How a target's histograms are taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HistogramOptions {
+    /// Whether native histograms are taken; of a histogram that is both, only the native one then.
+    pub native: bool,
+    /// Whether a classic histogram is taken beside the native one, too.
+    pub classic_always: bool,
+    /// Whether a classic histogram becomes a native one with custom buckets.
+    pub classic_converted: bool,
+    /// Buckets of a native histogram: its resolution is lowered as far as needed, and the scrape fails if that does not
+    /// help. 0 means no limit.
+    pub bucket_limit: usize,
+    /// The highest resolution of a native histogram; finer ones are lowered to it.
+    pub schema_max: i32,
+}
+
+impl Default for HistogramOptions {
+    fn default() -> Self {
+        HistogramOptions {
+            native: false,
+            classic_always: false,
+            classic_converted: false,
+            bucket_limit: 0,
+            schema_max: SCHEMA_MAX,
+        }
+    }
+}
+
+/// The range of exponential schemas.
+pub const SCHEMA_MIN: i32 = -4;
+pub const SCHEMA_MAX: i32 = 8;
 
 /// What a scrape brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +145,7 @@ impl Ingest {
         duration_s: f64,
     ) -> Result<ScrapeStats, ScrapeError> {
         let inner = &*self.inner;
-        let format = match Format::from_content_type(content_type) {
+        let format = match BodyFormat::from_content_type(content_type) {
             Ok(format) => Ok(format),
             Err(e) => options.fallback_format.ok_or(e),
         };
@@ -169,7 +216,7 @@ impl Inner {
         cache: &mut ScrapeCache,
         options: &ScrapeOptions,
         body: &[u8],
-        format: Format,
+        format: BodyFormat,
         ts: Timestamp,
         duration_s: f64,
         stats: &mut ScrapeStats,
@@ -187,10 +234,29 @@ impl Inner {
             untracked: Vec::new(),
             notes: BTreeMap::new(),
             keeps_exemplars: self.storage.keeps_exemplars(),
+            context: None,
+            created: Created::default(),
+            classic: None,
+            scratch: Vec::new(),
         };
         let mut lines = std::mem::take(&mut cache.lines);
         let mut follower = Follower::new(&mut lines);
-        let walked = walk.body(&mut follower, Parser::new(format, body));
+        let walked = match format {
+            BodyFormat::Text(format) => {
+                let features = self.features;
+                if features.type_and_unit_labels
+                    || features.start_times() && format.is_openmetrics()
+                    || options.histograms.classic_converted
+                {
+                    walk.context = Some(Context::default());
+                }
+                if features.start_times() && format.is_openmetrics() {
+                    walk.created = Created::read(body, &self.hasher);
+                }
+                walk.body(&mut follower, Parser::new(format, body))
+            }
+            BodyFormat::Protobuf => walk.protobuf(&mut follower, body),
+        };
         let Walk { mut app, mut untracked, notes, .. } = walk;
         if let Err(e) = walked {
             follower.abandon();
@@ -320,6 +386,34 @@ struct Walk<'w> {
     untracked: Vec<SeriesRef>,
     notes: BTreeMap<String, FamilyNote>,
     keeps_exemplars: bool,
+    /// The family that lines belong to; `None` where nobody needs to know.
+    context: Option<Context>,
+    /// The times at which series began to count, as other lines of the body state them.
+    created: Created,
+    /// The classic histogram that is being collected.
+    classic: Option<Classic>,
+    scratch: Vec<u8>,
+}
+
+/// A sample on its way to its series.
+#[derive(Debug)]
+struct Incoming {
+    /// What it is known by from scrape to scrape, and how long that is at the beginning of a line.
+    hash: WideHash,
+    len: u32,
+    /// The time that the body states.
+    stated: Option<Timestamp>,
+    /// When the series began to count; 0 if nobody says so.
+    start: Timestamp,
+    value: SampleValue,
+}
+
+/// An exemplar on its way, with the time that is stated.
+#[derive(Debug)]
+struct Traced {
+    labels: Vec<(String, String)>,
+    value: f64,
+    stated: Option<Timestamp>,
 }
 
 impl Walk<'_> {
@@ -340,6 +434,7 @@ impl Walk<'_> {
                 Entry::Comment => {}
                 Entry::Sample(sample) => self.sample(follower, &parser, &sample, begin, forced)?,
                 Entry::Type { family, metric_type } => {
+                    self.enter(follower, &family, |c| c.metric_type = metric_type)?;
                     self.number_label = match metric_type {
                         MetricType::Histogram => NumberLabel::Le,
                         MetricType::Summary => NumberLabel::Quantile,
@@ -349,15 +444,22 @@ impl Walk<'_> {
                     self.comment(follower, &parser, begin, LineKind::Type(self.number_label));
                 }
                 Entry::Help { family, text } => {
+                    self.enter(follower, &family, |_| {})?;
                     self.note(family).help = Some(text.into_owned());
                     self.comment(follower, &parser, begin, LineKind::Comment);
                 }
                 Entry::Unit { family, unit } => {
+                    self.enter(follower, &family, |c| unit.clone_into(&mut c.unit))?;
                     self.note(family).unit = Some(unit.to_owned());
                     self.comment(follower, &parser, begin, LineKind::Comment);
                 }
             }
         }
+        self.end_classic(follower)?;
+        self.check_sample_limit()
+    }
+
+    fn check_sample_limit(&self) -> Result<(), ScrapeError> {
         let limit = match self.options.sample_limit {
             0 => self.ingest.limits.scrape_samples_max,
             own => own.min(self.ingest.limits.scrape_samples_max),
@@ -371,7 +473,7 @@ impl Walk<'_> {
     /// The short way: the line is the one that stood here in the last scrape.
     #[inline]
     fn known_line(&mut self, follower: &mut Follower<'_>, parser: &mut Parser<'_>) -> Known {
-        let Some(line) = follower.expected() else { return Known::No };
+        let Some(line) = follower.expected().filter(|_| self.context.is_none()) else { return Known::No };
         let len = line.len as usize;
         let Some(bytes) = parser.rest().get(..len) else { return Known::No };
         let needed = match line.kind {
@@ -416,8 +518,7 @@ impl Walk<'_> {
         Known::Taken
     }
 
-    /// The long way of a sample: by its bytes among all lines of the last scrape, else by its labels. `forced` skips
-    /// the lines' series, because the storage does not know it any more.
+    /// The long way of a sample's line: see [`Walk::take`].
     fn sample(
         &mut self,
         follower: &mut Follower<'_>,
@@ -426,10 +527,48 @@ impl Walk<'_> {
         begin: usize,
         forced: bool,
     ) -> Result<(), ScrapeError> {
+        let mut start = 0;
+        if self.context.is_some() {
+            match self.in_context(follower, parser, sample)? {
+                InContext::Kept(stated) => start = stated,
+                InContext::Consumed => return Ok(()),
+            }
+        }
+        let traced = sample.exemplar.filter(|_| self.keeps_exemplars).map(|e| Traced {
+            labels: e.label_pairs(),
+            value: e.value,
+            stated: e.ts,
+        });
+        let incoming = Incoming {
+            hash: self.identity(sample.series),
+            len: u32::try_from(sample.series.len()).unwrap_or(u32::MAX),
+            stated: sample.ts,
+            start,
+            value: SampleValue::Float(sample.value),
+        };
+        let labels = |walk: &Self| walk.labels(parser);
+        self.take(follower, incoming, traced.as_slice(), forced, labels).map_err(|e| match e {
+            NotTaken::Label(e) => parser.error_at(begin, e.to_string()).into(),
+            NotTaken::BucketLimit(e) => e,
+        })
+    }
+
+    /// Takes a sample: by what it is known by among all that the last scrape had, else by its labels, which `labels`
+    /// gives (`None` if relabelling drops it). `forced` skips what is known, because the storage does not know it any
+    /// more.
+    fn take(
+        &mut self,
+        follower: &mut Follower<'_>,
+        incoming: Incoming,
+        traced: &[Traced],
+        forced: bool,
+        labels: impl FnOnce(&Self) -> Result<Option<Labels>, LabelError>,
+    ) -> Result<(), NotTaken> {
         self.stats.scraped += 1;
-        let hash = self.ingest.hasher.hash(sample.series);
-        let (ts, track) = self.time_of(sample.ts);
+        let hash = incoming.hash;
+        let (ts, track) = self.time_of(incoming.stated);
         let found = follower.find(hash);
+        let mut value = incoming.value;
         if let Some(at) = found
             && !forced
         {
@@ -438,32 +577,34 @@ impl Walk<'_> {
                     follower.accept_at(at);
                     return Ok(());
                 }
-                LineKind::Sample(series, label)
-                    if label == self.number_label && self.append(series, ts, sample.value).is_ok() =>
-                {
-                    self.exemplar(series, sample);
-                    self.set_tracked(follower, at, series, track);
-                    self.stats.post_relabel += 1;
-                    follower.accept_at(at);
-                    return Ok(());
+                LineKind::Sample(series, label) if label == self.number_label => {
+                    value = self.within_limits(value)?;
+                    if self.append_value(series, ts, incoming.start, &value).is_ok() {
+                        self.exemplars(series, traced);
+                        self.set_tracked(follower, at, series, track);
+                        self.stats.post_relabel += 1;
+                        follower.accept_at(at);
+                        return Ok(());
+                    }
                 }
                 _ => {}
             }
         }
-        let labels = self.labels(parser).map_err(|e| parser.error_at(begin, e.to_string()))?;
-        let len = u32::try_from(sample.series.len()).unwrap_or(u32::MAX);
+        let labels = labels(self)?;
+        let len = incoming.len;
         let mut line =
             Line { hash, len, kind: LineKind::Dropped(self.number_label), tracked: false, seen: false };
         if let Some(labels) = labels {
             self.stats.post_relabel += 1;
+            value = self.within_limits(value)?;
             match self.app.series(&labels) {
                 Ok(series) => {
                     line.kind = LineKind::Sample(series, self.number_label);
                     line.tracked = track;
-                    if self.append(series, ts, sample.value).is_err() {
+                    if self.append_value(series, ts, incoming.start, &value).is_err() {
                         self.reject(AppendError::UnknownSeries);
                     }
-                    self.exemplar(series, sample);
+                    self.exemplars(series, traced);
                 }
                 // Not remembered: the next scrape asks again.
                 Err(e) => {
@@ -534,13 +675,60 @@ impl Walk<'_> {
         }
     }
 
-    /// Appends the exemplar of a sample, if it has one. What is refused is counted by the storage.
-    fn exemplar(&mut self, series: SeriesRef, sample: &Sample<'_>) {
-        if let Some(e) = sample.exemplar.filter(|_| self.keeps_exemplars) {
-            let labels = Labels::from_pairs(e.label_pairs());
-            let exemplar = Exemplar { labels, value: e.value, ts: e.ts.unwrap_or(self.ts) };
+    /// Appends a value with the time at which its series began to count, as the features say; an error as above.
+    fn append_value(
+        &mut self,
+        series: SeriesRef,
+        ts: Timestamp,
+        start: Timestamp,
+        value: &SampleValue,
+    ) -> Result<(), SeriesGone> {
+        let features = self.ingest.features;
+        if features.zero_ingestion && start != 0 && start < ts {
+            let layout = match value {
+                SampleValue::Histogram(h) => Some(&**h),
+                SampleValue::Float(_) => None,
+            };
+            self.app.append_zero(series, start, layout);
+        }
+        let start = if features.st_storage && start <= ts { start } else { 0 };
+        match self.app.append_with_start(series, ts, start, value.clone()) {
+            Err(AppendError::UnknownSeries) => Err(SeriesGone),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends exemplars. What is refused is counted by the storage.
+    fn exemplars(&mut self, series: SeriesRef, traced: &[Traced]) {
+        for e in traced {
+            let labels = Labels::from_pairs(e.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+            let exemplar = Exemplar { labels, value: e.value, ts: e.stated.unwrap_or(self.ts) };
             let _counted = self.app.append_exemplar(series, exemplar);
         }
+    }
+
+    /// A native histogram in a resolution that the limits allow.
+    fn within_limits(&self, value: SampleValue) -> Result<SampleValue, NotTaken> {
+        let options = &self.options.histograms;
+        let SampleValue::Histogram(h) = value else { return Ok(value) };
+        let buckets = |h: &FloatHistogram| h.positive_buckets.len() + h.negative_buckets.len();
+        let too_many = |h: &FloatHistogram| options.bucket_limit > 0 && buckets(h) > options.bucket_limit;
+        let too_fine = !h.has_custom_buckets() && h.schema > options.schema_max;
+        if !too_fine && !too_many(&h) {
+            return Ok(SampleValue::Histogram(h));
+        }
+        let mut h = Arc::unwrap_or_clone(h);
+        if too_fine {
+            h.reduce_resolution(options.schema_max);
+        }
+        while too_many(&h) {
+            if h.has_custom_buckets() || h.schema <= SCHEMA_MIN {
+                let limit = options.bucket_limit;
+                return Err(NotTaken::BucketLimit(ScrapeError::BucketLimit { limit }));
+            }
+            h.reduce_resolution(h.schema - 1);
+        }
+        Ok(SampleValue::Histogram(Arc::new(h)))
     }
 
     #[cold]
@@ -552,6 +740,11 @@ impl Walk<'_> {
     /// The stored labels of the parser's last sample; `None` if relabelling drops it.
     fn labels(&self, parser: &Parser<'_>) -> Result<Option<Labels>, LabelError> {
         let mut pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> = parser.labels().collect();
+        if let Some(context) = &self.context
+            && self.ingest.features.type_and_unit_labels
+        {
+            context.label(&mut pairs);
+        }
         let number = match self.number_label {
             NumberLabel::None => None,
             NumberLabel::Le => Some("le"),
@@ -564,6 +757,14 @@ impl Walk<'_> {
                 *value = Cow::Owned(text);
             }
         }
+        self.composed(pairs)
+    }
+
+    /// The stored labels of a sample with these in the body; `None` if relabelling drops it.
+    fn composed<'p>(
+        &'p self,
+        mut pairs: Vec<(Cow<'p, str>, Cow<'p, str>)>,
+    ) -> Result<Option<Labels>, LabelError> {
         sort_pairs(&mut pairs);
         check_sorted(&pairs, self.bounds)?;
         add_target_labels(&mut pairs, &self.options.target_labels, self.options.honor_labels);
@@ -607,43 +808,22 @@ enum Known {
 
 struct SeriesGone;
 
-/// Adds a target's labels to sorted pairs. A label that both have is the body's if it is honored; otherwise the
-/// body's moves to the first free name among `exported_…`, shorter names first.
-fn add_target_labels<'a>(
-    pairs: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    target_labels: &'a Labels,
-    honor_labels: bool,
-) {
-    let mut renamed: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
-    for (name, value) in target_labels {
-        match pairs.iter_mut().find(|(n, _)| n == name) {
-            // An empty label in the body, too, keeps the target's away.
-            Some(_) if honor_labels => {}
-            Some(pair) => {
-                let body = std::mem::replace(&mut pair.1, Cow::Borrowed(value));
-                if !body.is_empty() {
-                    renamed.push((Cow::Borrowed(name), body));
-                }
-            }
-            None => pairs.push((Cow::Borrowed(name), Cow::Borrowed(value))),
-        }
-    }
-    renamed.sort_by_key(|(name, _)| name.len());
-    for (name, value) in renamed {
-        let mut name = name.into_owned();
-        loop {
-            name.insert_str(0, "exported_");
-            match pairs.iter_mut().find(|(n, _)| *n == name) {
-                Some(pair) if pair.1.is_empty() => {
-                    pair.1 = value;
-                    break;
-                }
-                Some(_) => {}
-                None => {
-                    pairs.push((Cow::Owned(name), value));
-                    break;
-                }
-            }
-        }
+/// What the family of a line makes of it.
+enum InContext {
+    /// It is a sample of its own, which began to count then.
+    Kept(Timestamp),
+    /// It is part of something else.
+    Consumed,
+}
+
+/// Why a sample ends its scrape.
+enum NotTaken {
+    Label(LabelError),
+    BucketLimit(ScrapeError),
+}
+
+impl From<LabelError> for NotTaken {
+    fn from(e: LabelError) -> Self {
+        NotTaken::Label(e)
     }
 }

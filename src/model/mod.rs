@@ -17,7 +17,8 @@ mod sample;
 pub use alert::Alert;
 pub use duration::{DurationError, format_duration_ms, parse_duration_ms};
 pub use histogram::{
-    Bucket, Combined, CounterResetHint, FloatHistogram, GoFloat, SchemaMismatch, Span, kahan_add,
+    Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, GoFloat, SchemaMismatch, Span,
+    kahan_add,
 };
 pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
 pub use matcher::{MatchOp, Matcher};

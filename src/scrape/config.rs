@@ -7,10 +7,11 @@ use serde::Deserialize;
 
 use super::discovery::{FileSd, RawTargetGroup, TargetGroup};
 use super::size::parse_size;
-use crate::exposition::Format;
+use crate::exposition::{BodyFormat, Format, PROTOBUF_CONTENT_TYPE};
 use crate::http::{
     HttpConfig, RawAuthorization, RawBasicAuth, RawHeader, RawHttpConfig, RawTlsConfig, Secret,
 };
+use crate::ingest::{HistogramOptions, SCHEMA_MAX, SCHEMA_MIN};
 use crate::model::parse_duration_ms;
 use crate::relabel::{self, RelabelConfig, Rules};
 use crate::yaml::{Mark, Pairs, Problems, Source, Spanned, Upstream, mark, nearest, null_is_default};
@@ -28,12 +29,6 @@ pub const BODY_BYTES_MAX: u64 = 64 << 20;
 pub const UPSTREAM_KEYS: &[Upstream] = &[Upstream {
     among: "job_name",
     keys: &[
-        "scrape_native_histograms",
-        "always_scrape_classic_histograms",
-        "scrape_classic_histograms",
-        "convert_classic_histograms_to_nhcb",
-        "native_histogram_bucket_limit",
-        "native_histogram_min_bucket_factor",
         "extra_scrape_metrics",
         "scrape_failure_log_file",
         "aws_sd_configs",
@@ -97,6 +92,11 @@ pub struct RawScrapeConfig {
     pub keep_dropped_targets: Option<u64>,
     pub metric_name_validation_scheme: Option<Spanned<String>>,
     pub metric_name_escaping_scheme: Option<Spanned<String>>,
+    pub scrape_native_histograms: Option<bool>,
+    pub always_scrape_classic_histograms: Option<bool>,
+    pub convert_classic_histograms_to_nhcb: Option<bool>,
+    pub native_histogram_bucket_limit: Option<u64>,
+    pub native_histogram_min_bucket_factor: Option<f64>,
     #[serde(default, deserialize_with = "null_is_default")]
     pub static_configs: Vec<RawTargetGroup>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -140,6 +140,34 @@ pub struct ScrapeDefaults {
     pub body_size_limit: u64,
     pub limits: Limits,
     pub keep_dropped_targets: usize,
+    pub native_histograms: bool,
+    pub classic_histograms_always: bool,
+    pub classic_histograms_converted: bool,
+    /// Whether protobuf comes first where no protocols are set.
+    pub protobuf_first: bool,
+}
+
+/// What `--enable-feature` changes in how targets are scraped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrapeFeatures {
+    /// `native-histograms`: they are scraped where no configuration says otherwise.
+    pub native_histograms: bool,
+    /// `created-timestamp-zero-ingestion` and `st-storage`: targets are asked for protobuf first, which is the best
+    /// source of start times.
+    pub protobuf_first: bool,
+}
+
+impl ScrapeFeatures {
+    /// Turns on the feature of this name; false if scraping has none such.
+    pub fn enable(&mut self, name: &str) -> bool {
+        let switch = match name {
+            "native-histograms" => &mut self.native_histograms,
+            "created-timestamp-zero-ingestion" | "st-storage" => &mut self.protobuf_first,
+            _ => return false,
+        };
+        *switch = true;
+        true
+    }
 }
 
 impl Default for ScrapeDefaults {
@@ -152,6 +180,10 @@ impl Default for ScrapeDefaults {
             body_size_limit: 0,
             limits: Limits::default(),
             keep_dropped_targets: 0,
+            native_histograms: false,
+            classic_histograms_always: false,
+            classic_histograms_converted: false,
+            protobuf_first: false,
         }
     }
 }
@@ -186,7 +218,8 @@ pub struct ScrapeJob {
     /// The header `Accept`.
     pub accept: String,
     /// For a body without a known `Content-Type`.
-    pub fallback_format: Option<Format>,
+    pub fallback_format: Option<BodyFormat>,
+    pub histograms: HistogramOptions,
     pub relabel: Arc<Rules>,
     pub metric_relabel: Arc<Rules>,
     pub http: HttpConfig,
@@ -197,13 +230,15 @@ pub struct ScrapeJob {
 /// An exposition format that a scrape can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    Protobuf,
     OpenMetrics1,
     OpenMetrics0,
     Text1,
     Text0,
 }
 
-const PROTOCOLS: [(&str, Protocol); 4] = [
+const PROTOCOLS: [(&str, Protocol); 5] = [
+    ("PrometheusProto", Protocol::Protobuf),
     ("OpenMetricsText1.0.0", Protocol::OpenMetrics1),
     ("OpenMetricsText0.0.1", Protocol::OpenMetrics0),
     ("PrometheusText1.0.0", Protocol::Text1),
@@ -253,9 +288,13 @@ impl RawScrapeConfig {
             source,
             problems,
         );
+        let native = self.scrape_native_histograms.unwrap_or(defaults.native_histograms);
         let protocols = protocols(self.scrape_protocols.as_ref(), source, problems)
             .or_else(|| defaults.protocols.clone())
-            .unwrap_or_else(|| PROTOCOLS.map(|p| p.1).to_vec());
+            .unwrap_or_else(|| {
+                let protobuf = native || defaults.protobuf_first;
+                PROTOCOLS.map(|p| p.1).into_iter().filter(|p| protobuf || *p != Protocol::Protobuf).collect()
+            });
         validation_scheme(self.metric_name_validation_scheme.as_ref(), source, problems);
         let escaping = escaping(self.metric_name_escaping_scheme.as_ref(), source, problems);
         let scheme = self.scheme.as_ref().map_or("http", |s| s.value.as_str());
@@ -300,6 +339,17 @@ impl RawScrapeConfig {
             keep_dropped_targets: limit(self.keep_dropped_targets, defaults.keep_dropped_targets),
             accept: accept(&protocols, escaping.unwrap_or(defaults.escaping)),
             fallback_format: self.fallback_format(source, problems),
+            histograms: HistogramOptions {
+                native,
+                classic_always: self
+                    .always_scrape_classic_histograms
+                    .unwrap_or(defaults.classic_histograms_always),
+                classic_converted: self
+                    .convert_classic_histograms_to_nhcb
+                    .unwrap_or(defaults.classic_histograms_converted),
+                bucket_limit: limit(self.native_histogram_bucket_limit, 0),
+                schema_max: schema_of_factor(self.native_histogram_min_bucket_factor.unwrap_or(0.0)),
+            },
             relabel: Arc::new(relabel::resolve(&self.relabel_configs, source, problems)),
             metric_relabel: Arc::new(relabel::resolve(&self.metric_relabel_configs, source, problems)),
             http: self.http(source, folder, problems),
@@ -330,12 +380,13 @@ impl RawScrapeConfig {
         raw.resolve(source, folder, problems)
     }
 
-    fn fallback_format(&self, source: &Source, problems: &mut Problems) -> Option<Format> {
+    fn fallback_format(&self, source: &Source, problems: &mut Problems) -> Option<BodyFormat> {
         let stated = self.fallback_scrape_protocol.as_ref().filter(|p| !p.value.is_empty())?;
         Some(match protocol(stated, source, problems)? {
-            Protocol::OpenMetrics1 | Protocol::OpenMetrics0 => Format::OpenMetricsUtf8,
-            Protocol::Text1 => Format::TextUtf8,
-            Protocol::Text0 => Format::Text,
+            Protocol::Protobuf => BodyFormat::Protobuf,
+            Protocol::OpenMetrics1 | Protocol::OpenMetrics0 => BodyFormat::Text(Format::OpenMetricsUtf8),
+            Protocol::Text1 => BodyFormat::Text(Format::TextUtf8),
+            Protocol::Text0 => BodyFormat::Text(Format::Text),
         })
     }
 }
@@ -443,11 +494,7 @@ pub fn protocols(
 fn protocol(name: &Spanned<String>, source: &Source, problems: &mut Problems) -> Option<Protocol> {
     let known = PROTOCOLS.iter().find(|(n, _)| *n == name.value).map(|p| p.1);
     if known.is_none() {
-        let mut problem = if name.value == "PrometheusProto" {
-            source.problem_at(name, "scrape protocol `PrometheusProto` is not supported yet")
-        } else {
-            source.problem_at(name, format!("unknown scrape protocol {:?}", name.value))
-        };
+        let mut problem = source.problem_at(name, format!("unknown scrape protocol {:?}", name.value));
         let near = nearest(&name.value, PROTOCOLS.iter().map(|p| p.0));
         problem.hint = near.map(|n| format!("did you mean {n}?"));
         problems.push(problem);
@@ -455,13 +502,21 @@ fn protocol(name: &Spanned<String>, source: &Source, problems: &mut Problems) ->
     known
 }
 
+/// The finest schema whose buckets each are at least so many times as wide as the one before.
+fn schema_of_factor(factor: f64) -> i32 {
+    // A narrower factor than the finest schema has is no bound.
+    let schema = (-factor.max(1.002_71).log2().log2()).floor();
+    (schema as i32).clamp(SCHEMA_MIN, SCHEMA_MAX)
+}
+
 /// The header `Accept`, best first. Source: prometheus, `scrape/scrape.go`, `acceptHeader`.
 fn accept(protocols: &[Protocol], escaping: Escaping) -> String {
     let mut out = String::new();
-    let mut weight = PROTOCOLS.len() + 2;
+    let mut weight = PROTOCOLS.len() + 1;
     for protocol in protocols {
         let escaping = escaping.as_str();
         let media = match protocol {
+            Protocol::Protobuf => PROTOBUF_CONTENT_TYPE.to_owned(),
             Protocol::OpenMetrics1 => {
                 format!("application/openmetrics-text;version=1.0.0;escaping={escaping}")
             }

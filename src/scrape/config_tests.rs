@@ -53,7 +53,7 @@ fn every_key_is_read() {
     let limits = Limits { samples: 1, targets: 2, labels: 3, label_name_bytes: 4, label_value_bytes: 5 };
     assert_eq!((job.limits, job.keep_dropped_targets), (limits, 6));
     assert_eq!(job.accept, "text/plain;version=0.0.4;q=0.6,*/*;q=0.5");
-    assert_eq!(job.fallback_format, Some(Format::Text));
+    assert_eq!(job.fallback_format, Some(BodyFormat::Text(Format::Text)));
     assert_eq!(job.file_sd, [FileSd { files: vec!["/etc/t/*.yml".into()], refresh_ms: 60_000 }]);
     assert_eq!(job.static_groups[0].labels, [("x".to_owned(), "y".to_owned())]);
     let credentials = SecretSource::Value(Secret::new("t"));
@@ -78,10 +78,6 @@ fn mistakes_are_told_with_their_place() {
         ("job_name: a\nbody_size_limit: 5\n", "f:2:18: a size needs a unit"),
         ("job_name: a\nscrape_protocols: []\n", "f:2:19: scrape_protocols cannot be empty"),
         ("job_name: a\nscrape_protocols: [PrometheusText0.0.5]\n", "f:2:20: unknown scrape protocol"),
-        (
-            "job_name: a\nscrape_protocols: [PrometheusProto]\n",
-            "f:2:20: scrape protocol `PrometheusProto` is not",
-        ),
         (
             "job_name: a\nscrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]\n",
             "f:2:41: duplicated protocol",
@@ -126,4 +122,57 @@ fn jobs_are_compared_by_how_they_scrape() {
     ] {
         assert!(!a.scrapes_like(&job(other)), "{other}");
     }
+}
+
+#[test]
+fn native_histograms_are_asked_for_by_protobuf() {
+    let protobuf = |text: &str, defaults: &ScrapeDefaults| {
+        let source = Source::new("f", text);
+        let tables: Vec<Upstream> = [UPSTREAM_KEYS, crate::http::UPSTREAM_KEYS].concat();
+        let raw: RawScrapeConfig = source.parse_known(&tables).unwrap();
+        let mut found = Problems::default();
+        let at = Mark { line: 1, column: 1 };
+        let job = raw.resolve(at, defaults, &source, Path::new("/"), &mut found);
+        assert!(found.is_empty(), "{found}");
+        (job.accept.starts_with(&format!("{PROTOBUF_CONTENT_TYPE};q=0.6,")), job.histograms)
+    };
+    let off = ScrapeDefaults::default();
+    let on = ScrapeDefaults { native_histograms: true, ..ScrapeDefaults::default() };
+    let first = ScrapeDefaults { protobuf_first: true, ..ScrapeDefaults::default() };
+    assert_eq!(protobuf("job_name: a\n", &off), (false, HistogramOptions::default()));
+    let native = HistogramOptions { native: true, ..HistogramOptions::default() };
+    assert_eq!(protobuf("job_name: a\n", &on), (true, native));
+    assert_eq!(protobuf("job_name: a\nscrape_native_histograms: true\n", &off), (true, native));
+    assert!(!protobuf("job_name: a\nscrape_native_histograms: false\n", &on).0);
+    assert!(!protobuf("job_name: a\nscrape_protocols: [PrometheusText0.0.4]\n", &on).0);
+    assert!(protobuf("job_name: a\n", &first).0);
+    let text = "job_name: a\nalways_scrape_classic_histograms: true\nconvert_classic_histograms_to_nhcb: true\n\
+                native_histogram_bucket_limit: 160\nnative_histogram_min_bucket_factor: 1.1\n";
+    let set = HistogramOptions {
+        native: false,
+        classic_always: true,
+        classic_converted: true,
+        bucket_limit: 160,
+        schema_max: 2,
+    };
+    assert_eq!(protobuf(text, &off), (false, set));
+}
+
+#[test]
+fn a_bucket_factor_is_a_schema() {
+    // As Prometheus's documentation lists them.
+    for (factor, schema) in [
+        (0.0, 8),
+        (1.002, 8),
+        (1.003, 7),
+        (1.01, 6),
+        (1.1, 2),
+        (2.0, 0),
+        (4.0, -1),
+        (1e300, -4),
+        (65536.0, -4),
+    ] {
+        assert_eq!(schema_of_factor(factor), schema, "{factor}");
+    }
+    assert_eq!(schema_of_factor(f64::NAN), 8);
 }

@@ -26,7 +26,7 @@ mod view;
 /// gives only its own families then: what it re-exports would be stored a second time, and more with each scrape.
 pub const INSTANCE_HEADER: &str = "X-StreamGate-Instance";
 
-pub use config::{ScrapeDefaults, ScrapeJob};
+pub use config::{ScrapeDefaults, ScrapeFeatures, ScrapeJob};
 pub use discovery::{TargetGroup, matching_files, read_groups};
 pub use manager::ScrapeManager;
 pub use metrics::ScrapeMetrics;

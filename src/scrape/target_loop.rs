@@ -377,6 +377,7 @@ fn options(spec: &Spec) -> Arc<ScrapeOptions> {
         label_name_length_limit: job.limits.label_name_bytes,
         label_value_length_limit: job.limits.label_value_bytes,
         fallback_format: job.fallback_format,
+        histograms: job.histograms,
     })
 }
 

@@ -8,9 +8,10 @@ use prost::Message as _;
 
 use super::support::*;
 use crate::api::LiveConfig;
+use crate::exposition::protobuf::{FamilyType, MetricFamilies};
 use crate::exposition::remote_write::v2::oracle::{Sample, Table, TimeSeries};
 use crate::exposition::remote_write::{Encoder, compress_snappy, v2};
-use crate::model::{Labels, Matcher, MetricType, stale_marker};
+use crate::model::{FloatHistogram, Labels, Matcher, MetricType, Span, stale_marker};
 use crate::promql::parse_selector;
 
 fn live() -> LiveConfig {
@@ -246,4 +247,39 @@ async fn remote_write_2_says_how_much_was_written() {
     let refused = server.send(request.body(Body::from("no snappy")).unwrap()).await;
     assert_eq!(refused.status, 400);
     assert_eq!(refused.headers["x-prometheus-remote-write-samples-written"], "0");
+}
+
+#[tokio::test]
+async fn federation_shows_native_histograms_by_protobuf() {
+    let server = TestServer::new().await;
+    server.store(&[("__name__", "h"), ("job", "x")], &[1.0]);
+    let native = FloatHistogram {
+        count: 3.0,
+        sum: 4.5,
+        schema: 1,
+        positive_spans: vec![Span { offset: -1, length: 2 }],
+        positive_buckets: vec![1.0, 2.0],
+        ..FloatHistogram::default()
+    };
+    let storage = &server.storage;
+    let mut app = storage.appender();
+    let series = app.series(&Labels::from_pairs([("__name__", "h"), ("job", "y")])).unwrap();
+    app.append_histogram(series, NOW - 1000, Arc::new(native.clone())).unwrap();
+    app.commit().unwrap();
+    let path = "/federate?match[]=h";
+    assert!(!server.get(path).await.text().contains("job=\"y\""));
+    let request = Request::get(path).header(header::ACCEPT, crate::exposition::PROTOBUF_CONTENT_TYPE);
+    let answer = server.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.headers[header::CONTENT_TYPE], crate::exposition::PROTOBUF_CONTENT_TYPE);
+    let mut families = MetricFamilies::new(&answer.body);
+    let mut floats = families.next().unwrap().unwrap();
+    assert_eq!((floats.name, floats.family_type), ("h", FamilyType::Untyped));
+    assert_eq!(floats.next_metric().unwrap().unwrap().number(FamilyType::Untyped).unwrap().value, 1.0);
+    let mut histograms = families.next().unwrap().unwrap();
+    assert_eq!((histograms.name, histograms.family_type), ("h", FamilyType::Histogram));
+    let metric = histograms.next_metric().unwrap().unwrap();
+    let pairs: Vec<_> = metric.label_pairs().collect::<Result<_, _>>().unwrap();
+    assert_eq!(pairs, [("job", "y"), ("instance", "")]);
+    assert_eq!(metric.ts, Some(NOW - 1000));
+    assert_eq!(metric.histogram().unwrap().native(FamilyType::Histogram).unwrap(), native);
 }

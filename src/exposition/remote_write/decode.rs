@@ -124,7 +124,7 @@ impl<'a> LabelPairs<'a> {
 }
 
 /// `Label { name = 1; value = 2 }`.
-fn label(message: &[u8]) -> Result<(&str, &str), WireError> {
+pub fn label(message: &[u8]) -> Result<(&str, &str), WireError> {
     let mut label = Cursor::new(message);
     let (mut name, mut value) = ("", "");
     while !label.rest.is_empty() {

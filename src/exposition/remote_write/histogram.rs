@@ -1,31 +1,64 @@
 //! Native histograms in remote write: integer ones come as deltas, float ones as counts; both become counts.
 
-use super::wire::{BYTES, Cursor, FIXED64, VARINT, WireError, push_bytes, push_key, push_varint, zigzag};
+use super::wire::{
+    BYTES, Cursor, FIXED64, VARINT, WireError, push_bytes, push_key, push_varint, zagzig, zigzag,
+};
 use crate::model::{CounterResetHint, FloatHistogram, Span, Timestamp};
 
 /// The schema that marks custom bucket bounds.
 const CUSTOM_BUCKETS: i32 = -53;
 
+/// Buckets of one sign of one histogram; more are refused, as are more spans.
+const BUCKETS_MAX: usize = 1 << 16;
+
 /// Buckets of one sign, before they are counts.
-#[derive(Default)]
-struct Buckets {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Buckets {
     spans: Vec<Span>,
     deltas: Vec<i64>,
     counts: Vec<f64>,
 }
 
 impl Buckets {
-    /// Absolute counts; an integer histogram has deltas, a float one counts.
-    fn counts(self) -> (Vec<Span>, Vec<f64>) {
-        if self.deltas.is_empty() {
-            return (self.spans, self.counts);
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Reads a `BucketSpan`.
+    pub fn span(&mut self, message: &[u8]) -> Result<(), WireError> {
+        if self.spans.len() >= BUCKETS_MAX {
+            return Err(WireError::TooMany { what: "spans", limit: BUCKETS_MAX });
+        }
+        self.spans.push(span(message)?);
+        Ok(())
+    }
+
+    /// Reads repeated ZigZag integers, packed or one by one.
+    pub fn deltas(&mut self, cursor: &mut Cursor<'_>, wire_type: u8) -> Result<(), WireError> {
+        integers(cursor, wire_type, &mut self.deltas)
+    }
+
+    /// Reads repeated doubles, packed or one by one.
+    pub fn counts(&mut self, cursor: &mut Cursor<'_>, wire_type: u8) -> Result<(), WireError> {
+        doubles(cursor, wire_type, &mut self.counts)
+    }
+
+    /// Spans and absolute counts: of a float histogram as they stand, of an integer one from its deltas.
+    pub fn of_kind(&self, is_float: bool) -> (Vec<Span>, Vec<f64>) {
+        if is_float {
+            return (self.spans.clone(), self.counts.clone());
         }
         let mut count = 0i64;
         let counts = self.deltas.iter().map(|d| {
             count = count.wrapping_add(*d);
             count as f64
         });
-        (self.spans, counts.collect())
+        (self.spans.clone(), counts.collect())
+    }
+
+    /// As [`Buckets::of_kind`]: what has deltas is an integer histogram.
+    fn absolute(self) -> (Vec<Span>, Vec<f64>) {
+        if self.deltas.is_empty() { (self.spans, self.counts) } else { self.of_kind(false) }
     }
 }
 
@@ -44,12 +77,12 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, 
             (5, FIXED64) => h.zero_threshold = cursor.double()?,
             (6, VARINT) => h.zero_count = cursor.varint()? as f64,
             (7, FIXED64) => h.zero_count = cursor.double()?,
-            (8, BYTES) => negative.spans.push(span(cursor.bytes()?)?),
-            (9, wire_type) => integers(&mut cursor, wire_type, &mut negative.deltas)?,
-            (10, wire_type) => doubles(&mut cursor, wire_type, &mut negative.counts)?,
-            (11, BYTES) => positive.spans.push(span(cursor.bytes()?)?),
-            (12, wire_type) => integers(&mut cursor, wire_type, &mut positive.deltas)?,
-            (13, wire_type) => doubles(&mut cursor, wire_type, &mut positive.counts)?,
+            (8, BYTES) => negative.span(cursor.bytes()?)?,
+            (9, wire_type) => negative.deltas(&mut cursor, wire_type)?,
+            (10, wire_type) => negative.counts(&mut cursor, wire_type)?,
+            (11, BYTES) => positive.span(cursor.bytes()?)?,
+            (12, wire_type) => positive.deltas(&mut cursor, wire_type)?,
+            (13, wire_type) => positive.counts(&mut cursor, wire_type)?,
             (14, VARINT) => {
                 h.counter_reset_hint = match cursor.varint()? {
                     1 => CounterResetHint::Reset,
@@ -65,8 +98,8 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, 
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }
-    (h.negative_spans, h.negative_buckets) = negative.counts();
-    (h.positive_spans, h.positive_buckets) = positive.counts();
+    (h.negative_spans, h.negative_buckets) = negative.absolute();
+    (h.positive_spans, h.positive_buckets) = positive.absolute();
     if !h.is_stale_marker() {
         check(&h).map_err(WireError::Histogram)?;
     }
@@ -74,7 +107,7 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, 
 }
 
 /// What must hold between the parts, as Prometheus checks it on arrival.
-fn check(h: &FloatHistogram) -> Result<(), String> {
+pub fn check(h: &FloatHistogram) -> Result<(), String> {
     if h.schema == CUSTOM_BUCKETS {
         if h.zero_count != 0.0 || h.zero_threshold != 0.0 {
             return Err("custom buckets must not have a zero bucket".into());
@@ -132,14 +165,22 @@ fn span(message: &[u8]) -> Result<Span, WireError> {
     Ok(span)
 }
 
+fn push<T>(out: &mut Vec<T>, value: T) -> Result<(), WireError> {
+    if out.len() >= BUCKETS_MAX {
+        return Err(WireError::TooMany { what: "buckets", limit: BUCKETS_MAX });
+    }
+    out.push(value);
+    Ok(())
+}
+
 /// Repeated ZigZag integers, packed or one by one.
 fn integers(cursor: &mut Cursor<'_>, wire_type: u8, out: &mut Vec<i64>) -> Result<(), WireError> {
     match wire_type {
-        VARINT => out.push(zigzag(cursor.varint()?)),
+        VARINT => push(out, zigzag(cursor.varint()?))?,
         BYTES => {
             let mut packed = Cursor::new(cursor.bytes()?);
             while !packed.rest.is_empty() {
-                out.push(zigzag(packed.varint()?));
+                push(out, zigzag(packed.varint()?))?;
             }
         }
         other => return Err(WireError::WireType(other)),
@@ -150,11 +191,11 @@ fn integers(cursor: &mut Cursor<'_>, wire_type: u8, out: &mut Vec<i64>) -> Resul
 /// Repeated doubles, packed or one by one.
 fn doubles(cursor: &mut Cursor<'_>, wire_type: u8, out: &mut Vec<f64>) -> Result<(), WireError> {
     match wire_type {
-        FIXED64 => out.push(cursor.double()?),
+        FIXED64 => push(out, cursor.double()?)?,
         BYTES => {
             let mut packed = Cursor::new(cursor.bytes()?);
             while !packed.rest.is_empty() {
-                out.push(packed.double()?);
+                push(out, packed.double()?)?;
             }
         }
         other => return Err(WireError::WireType(other)),
@@ -209,10 +250,4 @@ pub(super) fn encode_histogram(ts: Timestamp, h: &FloatHistogram) -> Vec<u8> {
     push_varint(&mut out, ts as u64);
     packed(&mut out, 16, &h.custom_values);
     out
-}
-
-/// The inverse of [`zigzag`] for 32 bits.
-fn zagzig(value: i32) -> u64 {
-    let value = i64::from(value);
-    ((value << 1) ^ (value >> 63)) as u64
 }

@@ -9,14 +9,16 @@
 mod compression;
 mod decode;
 mod encode;
-mod histogram;
+pub(super) mod histogram;
 pub mod v2;
-mod wire;
 
 pub use compression::{DecompressError, Encoding, compress_snappy, decompress};
 pub use decode::{FamilyMetadata, Item, LabelPairs, TimeSeries, Value, Values, WriteRequest};
 pub use encode::Encoder;
 pub use wire::WireError;
+
+use super::wire;
+pub(super) use decode::label as decode_label;
 
 #[cfg(test)]
 mod tests;

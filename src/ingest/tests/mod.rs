@@ -2,6 +2,7 @@
 
 mod pushed;
 mod scrape;
+mod scrape_families;
 mod write;
 mod write_v2;
 

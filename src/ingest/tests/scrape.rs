@@ -1,5 +1,5 @@
 use super::*;
-use crate::exposition::Format;
+use crate::exposition::{BodyFormat, Format};
 use crate::model::{Labels, MetricType};
 use proptest::prelude::*;
 
@@ -213,7 +213,7 @@ fn an_unknown_content_type_needs_a_fallback() {
     let mut cache = ScrapeCache::default();
     let refused = ingest.scrape(&mut cache, &options(), b"a 1\n", Some("text/html"), T0, 0.5);
     assert!(refused.unwrap_err().to_string().contains("text/html"));
-    let falling = ScrapeOptions { fallback_format: Some(Format::Text), ..options() };
+    let falling = ScrapeOptions { fallback_format: Some(BodyFormat::Text(Format::Text)), ..options() };
     assert!(ingest.scrape(&mut cache, &falling, b"a 1\n", None, T0 + 1000, 0.5).is_ok());
     check(&ingest, "up", &[(r#"up{instance="i", job="j"}"#, "0=0 1=1")]);
 }

@@ -204,8 +204,9 @@ impl FloatHistogram {
     /// Drops empty buckets, and the spans that become empty by it.
     pub fn compact(&mut self) {
         let compacted = |spans: &[Span], buckets: &[f64]| {
-            let dense =
-                !buckets.contains(&0.0) && spans.iter().skip(1).all(|s| s.offset != 0 && s.length != 0);
+            let dense = !buckets.contains(&0.0)
+                && spans.iter().all(|s| s.length != 0)
+                && spans.iter().skip(1).all(|s| s.offset != 0);
             (!dense).then(|| layout(indexed(spans, buckets).filter(|(_, c)| *c != 0.0)))
         };
         if let Some((spans, buckets)) = compacted(&self.positive_spans, &self.positive_buckets) {

@@ -118,6 +118,12 @@ pub(super) fn zigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
+/// The inverse of [`zigzag`] for 32 bits.
+pub(super) fn zagzig(value: i32) -> u64 {
+    let value = i64::from(value);
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
 pub(super) fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
