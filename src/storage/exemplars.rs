@@ -46,6 +46,8 @@ pub enum ExemplarError {
 #[derive(Debug, Default)]
 pub(super) struct ExemplarRing {
     max: usize,
+    /// How many were ever taken.
+    taken: u64,
     ring: VecDeque<(Labels, Exemplar)>,
     series: HashMap<Labels, OfSeries, foldhash::fast::RandomState>,
 }
@@ -110,7 +112,12 @@ impl ExemplarRing {
             }
         }
         self.ring.push_back((series.clone(), exemplar));
+        self.taken += 1;
         Ok(())
+    }
+
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     fn drop_oldest(&mut self) {

@@ -70,7 +70,7 @@ pub use columns::{SampleRef, ValueRef};
 pub use delete::{Cleaned, SeriesDeleted};
 pub use exemplars::{Exemplar, ExemplarError};
 pub use handle::Storage;
-pub use import::{ImportOptions, Imported, Importer, prometheus};
+pub use import::{EXEMPLARS_MAX, ImportOptions, Imported, Importer, prometheus};
 pub use inspect::{BlockInspection, Inspection, MetricInspection};
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 mod damage;
 mod deletions;
+mod old_version;
 mod read_only;
 
 use super::twin::{Twin, Value};

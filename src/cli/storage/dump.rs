@@ -1,4 +1,4 @@
-//! `streamgate storage dump`: samples as OpenMetrics text, family by family.
+//! `streamgate storage dump`: samples as OpenMetrics text, family by family; or everything, as JSON lines (`lines`).
 //!
 //! OpenMetrics cannot say everything that is stored: native histograms, staleness markers and start times are left out
 //! and counted. The samples of a series stand together, ascending in time, which every reader of backfilled data takes;
@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
 
+use super::lines::LinesWriter;
 use super::open_to_read;
 use crate::exposition::{Format, Writer, family_name};
-use crate::model::{METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker};
+use crate::model::{Labels, METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker};
 use crate::promql::parse_selector;
 use crate::storage::{Reader, Samples};
 
@@ -25,12 +26,75 @@ struct LeftOut {
     nameless: u64,
 }
 
-pub fn run(dir: &Path, selectors: &[String], from: Timestamp, to: Timestamp) -> anyhow::Result<ExitCode> {
-    let selectors: Vec<Vec<Matcher>> = selectors
+/// What `--match` says; everything if it says nothing.
+fn selectors_of(texts: &[String]) -> anyhow::Result<Vec<Vec<Matcher>>> {
+    let selectors: Vec<Vec<Matcher>> = texts
         .iter()
         .map(|text| parse_selector(text).map_err(|e| anyhow!("--match {text:?}: {e}")))
         .collect::<anyhow::Result<_>>()?;
-    let selectors = if selectors.is_empty() { vec![Vec::new()] } else { selectors };
+    Ok(if selectors.is_empty() { vec![Vec::new()] } else { selectors })
+}
+
+/// Writes JSON lines.
+pub fn run_lines(
+    dir: &Path,
+    selectors: &[String],
+    range: (Timestamp, Timestamp),
+) -> anyhow::Result<ExitCode> {
+    let selectors = selectors_of(selectors)?;
+    let storage = open_to_read(dir)?;
+    let out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
+    lines(&storage.reader(), &selectors, range, out)?.flush().context("standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines<W: Write>(
+    reader: &Reader,
+    selectors: &[Vec<Matcher>],
+    (from, to): (Timestamp, Timestamp),
+    out: W,
+) -> anyhow::Result<W> {
+    let mut writer = LinesWriter::begin(out)?;
+    let metadata: BTreeMap<String, Metadata> = reader.metadata().into_iter().collect();
+    let exemplars = reader.exemplars(selectors, from, to);
+    let mut names = std::collections::BTreeSet::from([String::new()]);
+    for selector in selectors {
+        names.extend(reader.label_values(METRIC_NAME, selector, from, to));
+    }
+    names.extend(exemplars.iter().map(|(labels, _)| labels.metric_name().to_owned()));
+    let known = |name: &String| family_name(name, |f| metadata.get(f).map(|m| m.metric_type)).to_owned();
+    let families: std::collections::BTreeSet<String> = names.iter().map(known).collect();
+    for (family, metadata) in families.iter().filter_map(|f| metadata.get_key_value(f)) {
+        writer.family(family, metadata)?;
+    }
+    let mut samples = Samples::default();
+    for name in &names {
+        for (i, selector) in selectors.iter().enumerate() {
+            let mut matchers = selector.clone();
+            matchers.push(Matcher::equal(METRIC_NAME, name.as_str()));
+            for series in reader.select(&matchers, from, to) {
+                if is_selected(series.labels(), &selectors[..i]) {
+                    continue;
+                }
+                samples.clear();
+                series.read(from, to, &mut samples);
+                writer.series(series.labels(), &samples)?;
+            }
+        }
+    }
+    for (labels, exemplars) in &exemplars {
+        writer.exemplars(labels, exemplars)?;
+    }
+    writer.end()
+}
+
+/// Whether any of these selectors selects a series.
+fn is_selected(labels: &Labels, selectors: &[Vec<Matcher>]) -> bool {
+    selectors.iter().any(|s| s.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or(""))))
+}
+
+pub fn run(dir: &Path, selectors: &[String], from: Timestamp, to: Timestamp) -> anyhow::Result<ExitCode> {
+    let selectors = selectors_of(selectors)?;
     let storage = open_to_read(dir)?;
     let mut out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
     let left_out = write_all(&storage.reader(), &selectors, (from, to), &mut out)?;
@@ -38,9 +102,12 @@ pub fn run(dir: &Path, selectors: &[String], from: Timestamp, to: Timestamp) -> 
     for (n, what) in [
         (
             left_out.histograms,
-            "native histograms were left out: OpenMetrics cannot express them (hint: make a snapshot, or import the directory itself)",
+            "native histograms were left out: OpenMetrics cannot express them (hint: --format=jsonl has everything)",
         ),
-        (left_out.stale, "staleness markers were left out: OpenMetrics cannot express them"),
+        (
+            left_out.stale,
+            "staleness markers were left out: OpenMetrics cannot express them (hint: --format=jsonl)",
+        ),
         (left_out.nameless, "series without a metric name were left out"),
     ] {
         if n > 0 {
@@ -68,11 +135,7 @@ fn write_all(
                 matchers.push(Matcher::equal(METRIC_NAME, *name));
                 let selected = reader.select(&matchers, from, to);
                 // What an earlier selector has selected is there already.
-                let earlier = &selectors[..i];
-                let is_new = |l: &crate::model::Labels| {
-                    !earlier.iter().any(|s| s.iter().all(|m| m.matches(l.get(&m.name).unwrap_or(""))))
-                };
-                series.extend(selected.into_iter().filter(|s| is_new(s.labels())));
+                series.extend(selected.into_iter().filter(|s| !is_selected(s.labels(), &selectors[..i])));
             }
             series.sort_by(|a, b| a.labels().cmp(b.labels()));
             let mut samples = Samples::default();
@@ -133,8 +196,8 @@ fn families(reader: &Reader, selectors: &[Vec<Matcher>], from: Timestamp, to: Ti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FloatHistogram, Labels, stale_marker};
-    use crate::storage::{Storage, StorageOptions};
+    use crate::model::{CounterResetHint, FloatHistogram, Span, stale_marker};
+    use crate::storage::{Exemplar, ImportOptions, SampleValue, Storage, StorageOptions};
     use std::sync::Arc;
 
     #[test]
@@ -178,5 +241,106 @@ mod tests {
         let selectors = [vec![Matcher::equal("le", "1")], vec![Matcher::equal(METRIC_NAME, "h_bucket")]];
         write_all(&storage.reader(), &selectors, (0, 10_000), &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap().matches("h_bucket{").count(), 2);
+    }
+
+    /// A storage in a folder with one of everything.
+    fn of_everything(dir: &Path) -> Storage {
+        let options =
+            StorageOptions { dir: Some(dir.to_owned()), exemplars_max: 10, ..StorageOptions::default() };
+        let storage = Storage::open(options).unwrap();
+        let mut a = storage.appender();
+        let labels = |name: &str| Labels::from_pairs([("__name__", name), ("x", "a\"b\n")]);
+        let floats = a.series(&labels("c_total")).unwrap();
+        let values = [1.5, f64::INFINITY, -0.0, f64::from_bits(0x7ff8_0000_0000_0007), f64::MIN_POSITIVE];
+        for (i, v) in values.into_iter().enumerate() {
+            a.append(floats, 1000 * (1 + i as i64), v).unwrap();
+        }
+        a.append_with_start(floats, 9000, 8500, SampleValue::Float(0.1)).unwrap();
+        a.append_among_started(floats, 10_000, 0, SampleValue::Float(stale_marker())).unwrap();
+        let nameless = a.series(&Labels::from_pairs([("y", "1")])).unwrap();
+        a.append(nameless, 5, 5.0).unwrap();
+        let native = a.series(&labels("native")).unwrap();
+        let h = FloatHistogram {
+            counter_reset_hint: CounterResetHint::NotReset,
+            schema: 3,
+            zero_threshold: 0.001,
+            zero_count: 0.5,
+            count: 7.5,
+            sum: f64::NAN,
+            positive_spans: vec![Span { offset: -3, length: 1 }, Span { offset: 2, length: 2 }],
+            positive_buckets: vec![1.0, 2.0, 3.0],
+            negative_spans: vec![Span { offset: 1, length: 1 }],
+            negative_buckets: vec![1.0],
+            custom_values: vec![],
+        };
+        let custom = FloatHistogram {
+            schema: -53,
+            count: 3.0,
+            sum: 4.0,
+            positive_spans: vec![Span { offset: 0, length: 2 }],
+            positive_buckets: vec![1.0, 2.0],
+            custom_values: vec![1.0],
+            ..FloatHistogram::default()
+        };
+        let stale = FloatHistogram { sum: stale_marker(), ..FloatHistogram::default() };
+        a.append_with_start(native, 1000, 500, SampleValue::Histogram(Arc::new(h))).unwrap();
+        a.append_with_start(native, 2000, 500, SampleValue::Histogram(Arc::new(custom))).unwrap();
+        a.append_among_started(native, 3000, 0, SampleValue::Histogram(Arc::new(stale))).unwrap();
+        let exemplar = |ts| Exemplar { labels: Labels::from_pairs([("trace_id", "t")]), value: 0.25, ts };
+        a.append_exemplar(floats, exemplar(1000)).unwrap();
+        a.append_exemplar(native, exemplar(1001)).unwrap();
+        a.commit().unwrap();
+        let known = Metadata { metric_type: MetricType::Counter, help: "Help.".into(), unit: String::new() };
+        storage.set_metadata("c_total", known);
+        storage
+    }
+
+    fn lines_of(storage: &Storage) -> String {
+        let out = lines(&storage.reader(), &[vec![]], (Timestamp::MIN, Timestamp::MAX), Vec::new()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_lines_have_everything_and_are_read_back() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let storage = of_everything(from.path());
+        let text = lines_of(&storage);
+        let mut expected = vec![
+            r#"{"streamgate":"samples","version":1}"#,
+            r#"{"family":"c_total","type":"counter","help":"Help.","unit":""}"#,
+            r#"{"labels":{"y":"1"},"samples":[[5,5.0]]}"#,
+            r#"{"labels":{"__name__":"c_total","x":"a\"b\n"},"samples":[[1000,1.5],[2000,"+Inf"],[3000,-0.0],[4000,"NaN:7ff8000000000007"],[5000,2.2250738585072014e-308],[9000,0.1,8500],[10000,"stale"]]}"#,
+        ];
+        let native = r#"{"labels":{"__name__":"native","x":"a\"b\n"},"histograms":[[1000,{"count":7.5,"sum":"NaN","schema":3,"zero_threshold":0.001,"zero_count":0.5,"positive":{"spans":[[-3,1],[2,2]],"counts":[1.0,2.0,3.0]},"negative":{"spans":[[1,1]],"counts":[1.0]},"counter_reset":"not_reset"},500],[2000,{"count":3.0,"sum":4.0,"schema":-53,"positive":{"spans":[[0,2]],"counts":[1.0,2.0]},"bounds":[1.0]},500],[3000,{"count":0.0,"sum":"stale","schema":0}]]}"#;
+        expected.extend([
+            native,
+            r#"{"labels":{"__name__":"c_total","x":"a\"b\n"},"exemplars":[{"labels":{"trace_id":"t"},"value":0.25,"ts":1000}]}"#,
+            r#"{"labels":{"__name__":"native","x":"a\"b\n"},"exemplars":[{"labels":{"trace_id":"t"},"value":0.25,"ts":1001}]}"#,
+            r#"{"end":{"samples":11,"exemplars":2}}"#,
+        ]);
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        let options = StorageOptions {
+            dir: Some(to.path().to_owned()),
+            exemplars_max: 10,
+            ..StorageOptions::default()
+        };
+        let import = |text: &str| {
+            let storage = Storage::open(options.clone()).unwrap();
+            let importing = ImportOptions {
+                latest: Timestamp::MAX,
+                kept_from: Timestamp::MIN,
+                block_ms: 7_200_000,
+                buffer_samples: 3,
+            };
+            let mut importer = storage.importer(importing).unwrap();
+            super::super::lines::read(text.as_bytes(), &mut importer, |_| ()).unwrap();
+            importer.finish(|_, _| ()).unwrap()
+        };
+        let done = import(&text);
+        assert_eq!((done.samples, done.exemplars, done.exemplars_left_out), (11, 2, 0));
+        assert_eq!(lines_of(&Storage::open(options.clone()).unwrap()), text, "after a restart");
+        let again = import(&text);
+        assert_eq!((again.repeated, again.conflicting, again.exemplars_left_out), (11, 0, 2));
+        assert_eq!(lines_of(&Storage::open(options).unwrap()), text);
     }
 }

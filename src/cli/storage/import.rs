@@ -1,17 +1,20 @@
 //! `streamgate storage import`: history of other servers.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
 use super::progress::Progress;
-use super::{bytes, day, open_to_read, text};
+use super::{bytes, day, lines, open_to_read, text};
 use crate::cli::say::say;
 use crate::clock::Clock;
 use crate::model::Timestamp;
-use crate::storage::{ImportOptions, Imported, Importer, Samples, Storage, StorageOptions, prometheus};
+use crate::storage::{
+    EXEMPLARS_MAX, ImportOptions, Imported, Importer, Samples, Storage, StorageOptions, prometheus,
+};
 
 /// Samples further ahead of the clock are left out.
 const AHEAD_MAX_MS: i64 = 600_000;
@@ -26,7 +29,12 @@ pub fn run(dir: &Path, files: &[std::path::PathBuf], retention_ms: i64) -> anyho
         anyhow::bail!("{} is a file: the data directory comes first, then what is imported", dir.display());
     }
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let storage = Storage::open(StorageOptions { dir: Some(dir.to_owned()), ..StorageOptions::default() })?;
+    // The ring of exemplars is as large as any that is here already: a server makes it as small as it should be.
+    let storage = Storage::open(StorageOptions {
+        dir: Some(dir.to_owned()),
+        exemplars_max: EXEMPLARS_MAX,
+        ..StorageOptions::default()
+    })?;
     let options = ImportOptions {
         latest: now.saturating_add(AHEAD_MAX_MS),
         kept_from: now.saturating_sub(retention_ms),
@@ -64,7 +72,6 @@ fn one(file: &Path, into: &mut Importer) -> anyhow::Result<()> {
         ));
         for (n, what) in [
             (done.deleted, "samples were deleted there and are left out"),
-            (done.exemplars, "exemplars are not imported"),
             (done.unknown, "chunks or records are of a kind that is not known here, and were left out"),
             (
                 done.torn_bytes,
@@ -78,16 +85,26 @@ fn one(file: &Path, into: &mut Importer) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let exemplars = if file == Path::new("-") {
-        text::read(std::io::stdin().lock(), into, |n| progress.at(n, 0))?.exemplars
+    if file == Path::new("-") {
+        text_or_lines(std::io::stdin().lock(), into, |n| progress.at(n, 0))
     } else {
         let input = File::open(file)?;
         let all = input.metadata().map_or(0, |m| m.len());
-        text::read(input, into, |n| progress.at(n, all))?.exemplars
-    };
-    drop(progress);
-    if exemplars > 0 {
-        eprintln!("warning: {}: {exemplars} exemplars are not imported", file.display());
+        text_or_lines(BufReader::with_capacity(1 << 18, input), into, |n| progress.at(n, all))
+    }
+}
+
+/// A dump is told from OpenMetrics by how it begins.
+fn text_or_lines(
+    mut input: impl BufRead,
+    into: &mut Importer,
+    progress: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let begin = input.fill_buf().context("it cannot be read")?;
+    if begin.starts_with(&lines::BEGIN[..begin.len().min(lines::BEGIN.len())]) && !begin.is_empty() {
+        lines::read(input, into, progress)?;
+    } else {
+        text::read(input, into, progress)?;
     }
     Ok(())
 }
@@ -98,6 +115,9 @@ fn own(dir: &Path, into: &mut Importer, progress: &mut Progress) -> anyhow::Resu
     let reader = storage.reader();
     for (family, metadata) in reader.metadata() {
         into.describe(&family, metadata);
+    }
+    for (labels, exemplars) in reader.exemplars(&[Vec::new()], Timestamp::MIN, Timestamp::MAX) {
+        exemplars.into_iter().for_each(|e| into.push_exemplar(&labels, e));
     }
     let names = reader.label_values("__name__", &[], Timestamp::MIN, Timestamp::MAX);
     // Those without a name as well.
@@ -121,6 +141,19 @@ fn own(dir: &Path, into: &mut Importer, progress: &mut Progress) -> anyhow::Resu
 }
 
 fn report(dir: &Path, done: &Imported, retention_ms: i64) {
+    if done.exemplars > 0 {
+        say(format_args!(
+            "{}: {} exemplars, for a server with --enable-feature=exemplar-storage",
+            dir.display(),
+            done.exemplars
+        ));
+    }
+    if done.exemplars_left_out > 0 {
+        eprintln!(
+            "warning: {} exemplars were left out: they are there already, or older than others of their series",
+            done.exemplars_left_out
+        );
+    }
     let Some((first, last)) = done.ts else {
         say(format_args!("{}: nothing was imported", dir.display()));
         return;

@@ -3,6 +3,7 @@
 mod dump;
 mod import;
 mod inspect;
+mod lines;
 mod progress;
 mod text;
 mod verify;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::model::{Timestamp, parse_duration_ms};
-use crate::storage::{Storage, StorageError, StorageOptions};
+use crate::storage::{EXEMPLARS_MAX, Storage, StorageError, StorageOptions};
 
 /// What `streamgate storage` can do.
 #[derive(Clone, Debug, Subcommand)]
@@ -33,13 +34,17 @@ pub enum StorageCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
-    /// Write samples as OpenMetrics with timestamps to standard output.
+    /// Write samples to standard output, as OpenMetrics with timestamps or with everything that is stored.
     Dump {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
         /// Selector of the series; can be repeated.
         #[arg(long = "match", value_name = "SELECTOR")]
         matchers: Vec<String>,
+        /// `openmetrics`, which other programs read and which lacks native histograms, staleness markers, start times and
+        /// exemplars; or `jsonl`, which has everything and can be imported.
+        #[arg(long, value_name = "FORMAT", default_value = "openmetrics", value_parser = ["openmetrics", "jsonl"])]
+        format: String,
         /// First time, RFC 3339 or Unix seconds.
         #[arg(long, alias = "min-time", value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
         start: Option<Timestamp>,
@@ -47,7 +52,7 @@ pub enum StorageCommand {
         #[arg(long, alias = "max-time", value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
         end: Option<Timestamp>,
     },
-    /// Take in OpenMetrics text with timestamps (`-` is standard input), or blocks of Prometheus or StreamGate.
+    /// Take in OpenMetrics text with timestamps or a dump (`-` is standard input), or blocks of Prometheus or StreamGate.
     Import {
         /// The data directory that is imported into; made if it is not there.
         #[arg(value_name = "DIR")]
@@ -82,8 +87,13 @@ pub(super) fn run(command: StorageCommand) -> ExitCode {
     let result = match command {
         StorageCommand::Inspect { dir, limit } => inspect::run(&dir, limit),
         StorageCommand::Verify { dir } => verify::run(&dir),
-        StorageCommand::Dump { dir, matchers, start, end } => {
-            dump::run(&dir, &matchers, start.unwrap_or(Timestamp::MIN), end.unwrap_or(Timestamp::MAX))
+        StorageCommand::Dump { dir, matchers, format, start, end } => {
+            let range = (start.unwrap_or(Timestamp::MIN), end.unwrap_or(Timestamp::MAX));
+            if format == "jsonl" {
+                dump::run_lines(&dir, &matchers, range)
+            } else {
+                dump::run(&dir, &matchers, range.0, range.1)
+            }
         }
         StorageCommand::Import { dir, files, retention_ms } => import::run(&dir, &files, retention_ms),
     };
@@ -106,7 +116,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// Opens a data directory to look at it.
 fn open_to_read(dir: &Path) -> Result<Storage, StorageError> {
-    Storage::open(StorageOptions { dir: Some(dir.to_owned()), read_only: true, ..StorageOptions::default() })
+    Storage::open(StorageOptions {
+        dir: Some(dir.to_owned()),
+        read_only: true,
+        exemplars_max: EXEMPLARS_MAX,
+        ..StorageOptions::default()
+    })
 }
 
 /// A time for people; nothing for what lies out of the calendar.

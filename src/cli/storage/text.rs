@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::exposition::{Entry, Format, ParseError, Parser};
 use crate::model::{Labels, METRIC_NAME, Metadata};
-use crate::storage::{Importer, SampleRef, ValueRef};
+use crate::storage::{Exemplar, Importer, SampleRef, ValueRef};
 
 /// So much is parsed at once; a line may not be longer.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -16,23 +16,11 @@ const EOF: &[u8] = b"# EOF\n";
 const FAMILIES_MAX: usize = 100_000;
 const HELP_BYTES_MAX: usize = 4096;
 
-/// What a text has besides its samples.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TextRead {
-    /// Exemplars, which are not taken.
-    pub exemplars: u64,
-}
-
-/// Takes every sample of `input`. `progress` hears how many bytes were read.
+/// Takes every sample and exemplar of `input`. `progress` hears how many bytes were read.
 ///
 /// # Errors
 /// At the first line that is no OpenMetrics or has no timestamp, with its number.
-pub fn read(
-    mut input: impl Read,
-    into: &mut Importer,
-    mut progress: impl FnMut(u64),
-) -> anyhow::Result<TextRead> {
-    let mut done = TextRead::default();
+pub fn read(mut input: impl Read, into: &mut Importer, mut progress: impl FnMut(u64)) -> anyhow::Result<()> {
     let mut families: HashMap<String, Metadata> = HashMap::new();
     let mut buffer: Vec<u8> = Vec::with_capacity(CHUNK_BYTES + EOF.len());
     let (mut lines, mut bytes, mut ended) = (0usize, 0u64, false);
@@ -60,7 +48,7 @@ pub fn read(
         if !ended {
             buffer.extend_from_slice(EOF);
         }
-        parse(&buffer, lines, into, &mut families, &mut done)?;
+        parse(&buffer, lines, into, &mut families)?;
         lines += memchr::memchr_iter(b'\n', &buffer).count() - usize::from(!ended);
         buffer = rest;
         buffer.reserve(CHUNK_BYTES + EOF.len() - buffer.len());
@@ -74,7 +62,7 @@ pub fn read(
     for (family, metadata) in families {
         into.describe(&family, metadata);
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Takes the samples of whole lines, `before` of which were there before.
@@ -83,7 +71,6 @@ fn parse(
     before: usize,
     into: &mut Importer,
     families: &mut HashMap<String, Metadata>,
-    done: &mut TextRead,
 ) -> anyhow::Result<()> {
     let placed = |e: ParseError| anyhow!("line {}: {}", before + e.line, e.message);
     let mut parser = Parser::new(Format::OpenMetricsUtf8, body);
@@ -114,7 +101,6 @@ fn parse(
                 let Some(ts) = sample.ts else {
                     return Err(placed(parser.error_at(at, "the sample has no timestamp")));
                 };
-                done.exemplars += u64::from(sample.exemplar.is_some());
                 if sample.series != last {
                     labels = labels_of(&parser).map_err(|what| placed(parser.error_at(at, what)))?;
                     last = sample.series;
@@ -122,6 +108,13 @@ fn parse(
                 let value = ValueRef::Float(sample.value);
                 into.push(&labels, SampleRef { ts, start: 0, value })
                     .context("the samples cannot be stored")?;
+                if let Some(e) = sample.exemplar {
+                    let own = Labels::from_pairs(e.label_pairs());
+                    into.push_exemplar(
+                        &labels,
+                        Exemplar { labels: own, value: e.value, ts: e.ts.unwrap_or(ts) },
+                    );
+                }
             }
         }
     }

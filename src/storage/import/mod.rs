@@ -22,10 +22,12 @@ use std::sync::atomic::Ordering;
 use self::buffer::Buffer;
 use self::pieces::Pieces;
 use super::api::StorageError;
+use super::appender::Appender;
 use super::block::{self, Block};
 use super::columns::{Collisions, SampleRef};
 use super::db::{Db, Ring, lock, write};
 use super::disk::{self, RealDisk};
+use super::exemplars::Exemplar;
 use super::open::blocks_dir;
 use crate::model::{Labels, Metadata, Timestamp};
 
@@ -33,6 +35,10 @@ use crate::model::{Labels, Metadata, Timestamp};
 const RUNS: &str = "import";
 /// So many runs of one piece are merged into one: as many files are open then.
 const RUNS_MAX: usize = 32;
+/// Exemplars that one import takes at most, as they are held in memory until its end.
+pub const EXEMPLARS_MAX: usize = 1_000_000;
+/// Exemplars of one batch.
+const EXEMPLARS_AT_ONCE: usize = 10_000;
 
 /// How samples are imported.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,10 @@ pub struct Imported {
     /// Samples that were there already, and those whose time had another value, which stays.
     pub repeated: u64,
     pub conflicting: u64,
+    /// Exemplars that were taken, and those that were not: they are there already, are older than others of their
+    /// series, have too long labels, or are more than [`EXEMPLARS_MAX`].
+    pub exemplars: u64,
+    pub exemplars_left_out: u64,
     /// The times of the first and the last sample; `None` if there was none.
     pub ts: Option<(Timestamp, Timestamp)>,
     pub blocks_new: usize,
@@ -79,6 +89,7 @@ pub struct Importer {
     /// By the beginning of the piece.
     runs: BTreeMap<Timestamp, Vec<PathBuf>>,
     runs_written: u64,
+    exemplars: Vec<(Labels, Exemplar)>,
     done: Imported,
 }
 
@@ -115,6 +126,7 @@ impl Importer {
             buffer: Buffer::default(),
             runs: BTreeMap::new(),
             runs_written: 0,
+            exemplars: Vec::new(),
             done: Imported::default(),
             db: Arc::clone(db),
             options,
@@ -145,6 +157,35 @@ impl Importer {
         self.buffer.push(labels, sample);
         if self.buffer.len() >= self.options.buffer_samples || self.buffer.is_large() {
             self.write_runs()?;
+        }
+        Ok(())
+    }
+
+    /// Takes an exemplar of a series. It goes into the ring of exemplars at the end, if the storage keeps any.
+    pub fn push_exemplar(&mut self, series: &Labels, exemplar: Exemplar) {
+        if self.exemplars.len() < EXEMPLARS_MAX {
+            self.exemplars.push((series.clone(), exemplar));
+        } else {
+            self.done.exemplars_left_out += 1;
+        }
+    }
+
+    /// Puts the exemplars into the ring, oldest first.
+    fn place_exemplars(&mut self) -> Result<(), StorageError> {
+        let mut exemplars = std::mem::take(&mut self.exemplars);
+        exemplars.sort_by(|(_, a), (_, b)| a.ts.cmp(&b.ts).then(a.value.total_cmp(&b.value)));
+        for some in exemplars.chunks(EXEMPLARS_AT_ONCE) {
+            let before = lock(&self.db.exemplars).taken();
+            let mut app = Appender::new(&self.db);
+            for (labels, exemplar) in some {
+                if let Ok(series) = app.series(labels) {
+                    let _counted = app.append_exemplar(series, exemplar.clone());
+                }
+            }
+            app.commit()?;
+            let taken = lock(&self.db.exemplars).taken() - before;
+            self.done.exemplars += taken;
+            self.done.exemplars_left_out += some.len() as u64 - taken;
         }
         Ok(())
     }
@@ -221,6 +262,7 @@ impl Importer {
         }
         progress(all, all);
         db.disk.sync_dir(&blocks_dir(&self.dir)).map_err(failed)?;
+        self.place_exemplars()?;
         db.update_gauges();
         Ok(self.done)
     }

@@ -62,7 +62,7 @@ pub struct PrometheusImport {
     /// Samples that tombstones delete.
     pub deleted: u64,
     pub wal_records: u64,
-    /// Exemplars, which are not taken over.
+    /// Exemplars of the WAL; blocks have none.
     pub exemplars: u64,
     /// Chunks and records of kinds that are not known here.
     pub unknown: u64,

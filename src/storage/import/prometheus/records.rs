@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::bytes::Bytes;
 use crate::model::{CounterResetHint, FloatHistogram, Labels, Metadata, MetricType, Span, Timestamp};
+use crate::storage::exemplars::Exemplar;
 
 /// What one entry of a record says. Series are Prometheus's references; a start time of 0 means none.
 #[derive(Clone, Debug)]
@@ -15,7 +16,7 @@ pub enum Record {
     /// Series, first and last time.
     Deleted(u64, Timestamp, Timestamp),
     Metadata(u64, Metadata),
-    Exemplar,
+    Exemplar(u64, Exemplar),
     /// A kind that is not known here.
     Unknown,
 }
@@ -56,10 +57,10 @@ pub fn read_record(
             }
             Ok(())
         }
-        Some(4) => based(&mut cursor, f, |c, _, _| {
-            float(c)?;
-            labels(c)?;
-            Some(Record::Exemplar)
+        Some(4) => based(&mut cursor, f, |c, series, ts| {
+            let value = float(c)?;
+            let labels = Labels::from_pairs(labels(c)?);
+            Some(Record::Exemplar(series, Exemplar { labels, value, ts }))
         }),
         Some(6) => {
             while !cursor.is_empty() {

@@ -105,3 +105,23 @@ proptest! {
         let _either = records::read_record(&record, &mut |_| Ok(()));
     }
 }
+
+#[test]
+fn exemplars_of_the_wal_are_read() {
+    let mut record = vec![4u8];
+    record.extend(7u64.to_be_bytes());
+    record.extend(1000u64.to_be_bytes());
+    // The series after the one in front of all, 5 ms later: 0.5, with one label.
+    record.extend([2, 10]);
+    record.extend(0.5f64.to_bits().to_be_bytes());
+    record.extend(b"\x01\x08trace_id\x01t");
+    let mut found = Vec::new();
+    records::read_record(&record, &mut |r| {
+        if let records::Record::Exemplar(series, e) = r {
+            found.push((series, e.ts, e.value, e.labels.to_string()));
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(found, [(8, 1005, 0.5, "{trace_id=\"t\"}".to_owned())]);
+}

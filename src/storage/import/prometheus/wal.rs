@@ -108,8 +108,14 @@ fn push_all(
                 Record::Histogram(series, ts, start, h) => {
                     (*series, SampleRef { ts: *ts, start: *start, value: ValueRef::Histogram(h) })
                 }
-                Record::Exemplar => {
-                    done.exemplars += 1;
+                Record::Exemplar(series, exemplar) => {
+                    match names.series.get(series) {
+                        Some(labels) => {
+                            done.exemplars += 1;
+                            into.push_exemplar(labels, exemplar.clone());
+                        }
+                        None => done.nameless += 1,
+                    }
                     return Ok(());
                 }
                 Record::Unknown => {
