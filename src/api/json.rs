@@ -235,20 +235,29 @@ pub fn begin() -> Vec<u8> {
     out
 }
 
-/// `,"warnings":[…],"infos":[…]`, each if there are any.
+/// How many warnings, and how many infos, an answer shows: each step of a query can have one of its own.
+const ANNOTATIONS_MAX: usize = 10;
+
+/// `,"warnings":[…],"infos":[…]`, each if there are any: at most [`ANNOTATIONS_MAX`], and how many more there are in
+/// Prometheus's words.
 pub fn write_annotations(out: &mut Vec<u8>, annotations: &Annotations) {
-    for (name, list) in [("warnings", &annotations.warnings), ("infos", &annotations.infos)] {
+    let lists = [("warnings", "warning", &annotations.warnings), ("infos", "info", &annotations.infos)];
+    for (name, kind, list) in lists {
         if list.is_empty() {
             continue;
         }
         out.extend_from_slice(b",\"");
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b"\":[");
-        for (i, text) in list.iter().enumerate() {
+        for (i, text) in list.iter().take(ANNOTATIONS_MAX).enumerate() {
             if i > 0 {
                 out.push(b',');
             }
             write_str(out, text);
+        }
+        if let Some(more @ 1..) = list.len().checked_sub(ANNOTATIONS_MAX) {
+            out.push(b',');
+            write_str(out, &format!("{more} more {kind} annotations omitted"));
         }
         out.push(b']');
     }
@@ -318,6 +327,25 @@ mod tests {
         let mut out = Vec::new();
         write_float(&mut out, v);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn ten_annotations_of_each_kind_are_shown() {
+        let texts = |n: usize| (0..n).map(|i| i.to_string()).collect::<Vec<_>>();
+        let written = |warnings: usize, infos: usize| {
+            let mut out = Vec::new();
+            write_annotations(&mut out, &Annotations { warnings: texts(warnings), infos: texts(infos) });
+            String::from_utf8(out).unwrap()
+        };
+        let ten = r#"["0","1","2","3","4","5","6","7","8","9""#;
+        assert_eq!(written(0, 1), r#","infos":["0"]"#);
+        assert_eq!(written(10, 0), format!(r#","warnings":{ten}]"#));
+        assert_eq!(
+            written(11, 30),
+            format!(
+                r#","warnings":{ten},"1 more warning annotations omitted"],"infos":{ten},"20 more info annotations omitted"]"#
+            )
+        );
     }
 
     #[test]

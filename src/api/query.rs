@@ -210,7 +210,8 @@ fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
 /// Leaves at most `limit` series (0: all) and warns if some fell off.
 pub fn cut_result(result: &mut QueryResult, limit: usize) {
     if limit > 0 && cut(&mut result.value, limit) {
-        result.annotations.warnings.push("results truncated due to limit".into());
+        // Before the others, of which an answer shows only some.
+        result.annotations.warnings.insert(0, "results truncated due to limit".into());
     }
 }
 

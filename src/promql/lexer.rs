@@ -449,7 +449,8 @@ impl Lexer<'_> {
                 self.bracket = Some(Bracket { duration: true, ..bracket });
                 return self.number();
             }
-            _ if bracket.duration => return Err(format!("unexpected character: {}", go_char(Some(c)))),
+            // Behind a duration all tokens are known again, and the parser says which it expects.
+            _ if bracket.duration => return self.token(c),
             _ => return Err(unexpected_in_duration(c)),
         }
         Ok(())

@@ -13,6 +13,7 @@ use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLa
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::grouping::Grouping;
 use super::over_time::HistogramSum;
+use super::pointwise::{go_max, go_min};
 use super::quantile::quantile;
 use super::window::Patience;
 use crate::model::{Labels, METRIC_NAME, kahan_add};
@@ -485,13 +486,9 @@ impl Context<'_> {
         let inner = unwrap_parens(&a.expr);
         let lazy = self.lazy_vector(inner, grid)?;
         let columns = &lazy.columns;
-        let (mut least, mut greatest) = (f64::INFINITY, f64::NEG_INFINITY);
-        for q in &quantiles {
-            if q.is_nan() {
-                self.notes.invalid_quantile(*q, &param.pos);
-            }
-            least = least.min(*q);
-            greatest = greatest.max(*q);
+        let (least, greatest) = extremes(&quantiles);
+        if quantiles.iter().any(|q| q.is_nan()) {
+            self.notes.invalid_quantile(f64::NAN, &param.pos);
         }
         if greatest > 1.0 {
             self.notes.invalid_quantile(greatest, &param.pos);
@@ -532,11 +529,32 @@ impl Context<'_> {
     }
 }
 
+/// The least and the greatest: NaN wins over all but the infinity of its side.
+fn extremes(values: &[f64]) -> (f64, f64) {
+    let all = values.iter().copied();
+    (all.clone().fold(f64::INFINITY, go_min), all.fold(f64::NEG_INFINITY, go_max))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn extremes_take_nan_as_go_does() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        for (values, least, greatest) in [
+            (&[2.0, -1.0, 0.5][..], -1.0, 2.0),
+            (&[2.0, nan, 0.5], nan, nan),
+            (&[inf, nan], nan, inf),
+            (&[nan, -inf], -inf, nan),
+        ] {
+            let got = extremes(values);
+            let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
+            assert!(same(got.0, least) && same(got.1, greatest), "{values:?}: {got:?}");
+        }
+    }
 
     fn any_float() -> impl Strategy<Value = f64> {
         prop_oneof![

@@ -6,6 +6,7 @@
 //!
 //! Below, "many" is the left side and "one" the right side, except with `group_right`, where they are swapped.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
@@ -77,6 +78,7 @@ impl Context<'_> {
                     one: &one.columns,
                     many_rows: &many,
                     one_rows: &one,
+                    many_present: OnceCell::new(),
                     out: Columns::new(grid.len),
                     rows: HashMap::default(),
                     contributors: Vec::new(),
@@ -135,6 +137,13 @@ impl Context<'_> {
     }
 }
 
+/// A step at which matches are not unique.
+struct Clash {
+    step: usize,
+    /// Two rows of the "one" side that are the same to the matching; else two of the "many" side find one match.
+    one: Option<[usize; 2]>,
+}
+
 /// An operator at work on two matched vectors.
 struct Join<'a, 'c> {
     ctx: &'a Context<'c>,
@@ -147,6 +156,8 @@ struct Join<'a, 'c> {
     /// The same with the table of their labels.
     many_rows: &'a Lazy,
     one_rows: &'a Lazy,
+    /// Where the "many" side has a point at all; made when it is asked for.
+    many_present: OnceCell<Vec<bool>>,
     out: Columns,
     rows: HashMap<Labels, usize, RandomState>,
     /// For each row of `out`: what it was made of so far, as (signature, many, one).
@@ -180,13 +191,13 @@ impl Join<'_, '_> {
         if fill_one.is_none() && fill_many.is_none() && (self.many.is_empty() || self.one.is_empty()) {
             return Ok(());
         }
-        for (n, s) in signatures(self.matching, self.many_rows, self.one_rows).into_iter().enumerate() {
+        let all = signatures(self.matching, self.many_rows, self.one_rows);
+        for (n, s) in all.iter().enumerate() {
             if n % 256 == 0 {
                 self.ctx.check()?;
             }
-            self.check_one_side(&s, fill_one.is_some() || fill_many.is_some())?;
-            if self.matching.cardinality == Cardinality::OneToOne && s.many.len() > 1 {
-                self.check_many_side(&s, fill_one.is_some())?;
+            if self.clash(s).is_some() {
+                return self.first_clash(&all);
             }
             for &many in &s.many {
                 for &one in &s.one {
@@ -209,45 +220,69 @@ impl Join<'_, '_> {
         Ok(())
     }
 
+    /// What Prometheus says, which goes from step to step: what is wrong at the first of them.
+    fn first_clash(&self, all: &[Signature]) -> Result<()> {
+        let mut first: Option<Clash> = None;
+        for (n, s) in all.iter().enumerate() {
+            if n % 256 == 0 {
+                self.ctx.check()?;
+            }
+            first = first.into_iter().chain(self.clash(s)).min_by_key(|c| (c.step, c.one.is_none()));
+        }
+        let Some(Clash { one: Some([first, second]), .. }) = first else {
+            return fail(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+            );
+        };
+        let mut both = [first, second].map(|row| self.one_rows.labels(row));
+        both.sort();
+        let [first, second] = both;
+        fail(format!(
+            "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}]\
+             ;many-to-many matching not allowed: matching labels must be unique on one side",
+            labels::plain(&self.match_labels(&second)),
+            if self.swapped { "left" } else { "right" },
+            labels::plain(&first),
+            labels::plain(&second),
+        ))
+    }
+
+    /// The first step at which series of one signature cannot be matched.
+    fn clash(&self, s: &Signature) -> Option<Clash> {
+        let one = self.clash_on_one_side(s);
+        let many = || self.clash_on_many_side(s);
+        one.into_iter().chain(many()).min_by_key(|c| (c.step, c.one.is_none()))
+    }
+
     /// Of the series on the "one" side with one signature, at most one may have a point at a step.
-    fn check_one_side(&self, s: &Signature, fills: bool) -> Result<()> {
+    fn clash_on_one_side(&self, s: &Signature) -> Option<Clash> {
         if s.one.len() < 2 {
-            return Ok(());
+            return None;
         }
         let steps = self.one.steps;
-        let many_present = if fills { vec![true; steps] } else { presence(self.many, 0..self.many.rows()) };
-        for step in (0..steps).filter(|step| many_present[*step]) {
+        let fills = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
+        let many_present = self
+            .many_present
+            .get_or_init(|| if fills { vec![true; steps] } else { presence(self.many, 0..self.many.rows()) });
+        (0..steps).filter(|step| many_present[*step]).find_map(|step| {
             let mut present = s.one.iter().filter(|row| self.one.kinds[**row * steps + step] != ABSENT);
-            if let (Some(first), Some(second)) = (present.next(), present.next()) {
-                let mut both = [first, second].map(|row| self.one_rows.labels(*row));
-                both.sort();
-                let [first, second] = both;
-                return fail(format!(
-                    "found duplicate series for the match group {} on the {} hand-side of the operation: [{}, {}]\
-                     ;many-to-many matching not allowed: matching labels must be unique on one side",
-                    labels::plain(&self.match_labels(&second)),
-                    if self.swapped { "left" } else { "right" },
-                    labels::plain(&first),
-                    labels::plain(&second),
-                ));
-            }
-        }
-        Ok(())
+            let one = Some([*present.next()?, *present.next()?]);
+            Some(Clash { step, one })
+        })
     }
 
     /// Without grouping, of the series on the "many" side at most one may find a match at a step.
-    fn check_many_side(&self, s: &Signature, filled: bool) -> Result<()> {
-        let steps = self.many.steps;
-        let matched = if filled { vec![true; steps] } else { presence(self.one, s.one.iter().copied()) };
-        for step in (0..steps).filter(|step| matched[*step]) {
-            let present = s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT);
-            if present.count() > 1 {
-                return fail(
-                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
-                );
-            }
+    fn clash_on_many_side(&self, s: &Signature) -> Option<Clash> {
+        if self.matching.cardinality != Cardinality::OneToOne || s.many.len() < 2 {
+            return None;
         }
-        Ok(())
+        let steps = self.many.steps;
+        let filled = self.matching.fill_right.is_some();
+        let matched = if filled { vec![true; steps] } else { presence(self.one, s.one.iter().copied()) };
+        let count =
+            |step: usize| s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT).count();
+        let step = (0..steps).find(|step| matched[*step] && count(*step) > 1)?;
+        Some(Clash { step, one: None })
     }
 
     /// The labels of the match group that `labels` belongs to.

@@ -51,6 +51,9 @@ fn change_of(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Option<Change
     }))
 }
 
+/// From here Go has half of `exp` for the hyperbolic functions: infinite a little before they are.
+const LARGE: f64 = 21.0;
+
 fn float_function(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "abs" => f64::abs,
@@ -62,7 +65,7 @@ fn float_function(name: &str) -> Option<fn(f64) -> f64> {
         "atanh" => f64::atanh,
         "ceil" => f64::ceil,
         "cos" => f64::cos,
-        "cosh" => f64::cosh,
+        "cosh" => |v| if v.abs() > LARGE { v.abs().exp() * 0.5 } else { v.cosh() },
         "deg" => |v| v * 180.0 / std::f64::consts::PI,
         "exp" => f64::exp,
         "floor" => f64::floor,
@@ -80,7 +83,7 @@ fn float_function(name: &str) -> Option<fn(f64) -> f64> {
             }
         },
         "sin" => f64::sin,
-        "sinh" => f64::sinh,
+        "sinh" => |v| if v.abs() > LARGE { (v.abs().exp() * 0.5).copysign(v) } else { v.sinh() },
         "sqrt" => f64::sqrt,
         "tan" => f64::tan,
         "tanh" => f64::tanh,
@@ -230,7 +233,7 @@ fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
 }
 
 /// Go's `math.Max`: infinity beats NaN, NaN beats everything else.
-fn go_max(a: f64, b: f64) -> f64 {
+pub(super) fn go_max(a: f64, b: f64) -> f64 {
     if a == f64::INFINITY || b == f64::INFINITY {
         f64::INFINITY
     } else if a.is_nan() || b.is_nan() {
@@ -241,7 +244,7 @@ fn go_max(a: f64, b: f64) -> f64 {
 }
 
 /// Go's `math.Min`: as [`go_max`], the other way round.
-fn go_min(a: f64, b: f64) -> f64 {
+pub(super) fn go_min(a: f64, b: f64) -> f64 {
     -go_max(-a, -b)
 }
 
@@ -413,6 +416,19 @@ fn only_float(columns: &Columns) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hyperbolic_functions_end_where_go_ends_them() {
+        let of = |name: &str, v: f64| float_function(name).unwrap()(v);
+        assert_eq!(
+            (of("sinh", 710.0), of("sinh", -710.0), of("cosh", -710.0)),
+            (f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY)
+        );
+        for v in [-700.0, -21.5, -1.0, 0.0, 0.3, 20.9, 300.0] {
+            assert!((of("sinh", v) / f64::sinh(v) - 1.0).abs() < 1e-14 || v == 0.0, "{v}");
+            assert!((of("cosh", v) / f64::cosh(v) - 1.0).abs() < 1e-14, "{v}");
+        }
+    }
 
     #[test]
     fn dates_of_any_time() {

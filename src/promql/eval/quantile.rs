@@ -81,12 +81,9 @@ pub(super) fn classic_quantile(q: f64, buckets: &mut Vec<Classic>) -> (f64, Opti
     (lower + (buckets[at].upper - lower) * (rank / count), lifted)
 }
 
-/// Sorts, unites equal bounds and makes the counts monotonic; `None` without a bucket up to +Inf.
-fn prepare(buckets: &mut Vec<Classic>) -> Option<Option<Lifted>> {
+/// Sorts and unites equal bounds; false without a bucket up to +Inf.
+fn unite(buckets: &mut Vec<Classic>) -> bool {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
-    if buckets.last().is_none_or(|b| b.upper != f64::INFINITY) {
-        return None;
-    }
     buckets.dedup_by(|b, a| {
         let same = a.upper == b.upper;
         if same {
@@ -94,6 +91,14 @@ fn prepare(buckets: &mut Vec<Classic>) -> Option<Option<Lifted>> {
         }
         same
     });
+    buckets.last().is_some_and(|b| b.upper == f64::INFINITY)
+}
+
+/// Unites equal bounds and makes the counts monotonic; `None` without a bucket up to +Inf.
+fn prepare(buckets: &mut Vec<Classic>) -> Option<Option<Lifted>> {
+    if !unite(buckets) {
+        return None;
+    }
     let mut lifted: Option<Lifted> = None;
     let mut before = buckets[0].count;
     for b in buckets.iter_mut().skip(1) {
@@ -125,13 +130,12 @@ fn nearly_equal(a: f64, b: f64) -> bool {
     diff / sum.min(f64::MAX) < SMALL_DELTA
 }
 
-/// The share of a classic histogram's observations between two bounds.
+/// The share of a classic histogram's observations between two bounds. Counts that shrink stay as they are, as in
+/// Prometheus, which makes them monotonic for quantiles only.
 pub(super) fn classic_fraction(lower: f64, upper: f64, buckets: &mut Vec<Classic>) -> f64 {
-    buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
-    if buckets.last().is_none_or(|b| b.upper != f64::INFINITY) {
+    if !unite(buckets) {
         return f64::NAN;
     }
-    let _ = prepare(buckets);
     let count = buckets[buckets.len() - 1].count;
     if count == 0.0 || lower.is_nan() || upper.is_nan() || count.is_nan() {
         return f64::NAN;
@@ -207,8 +211,12 @@ pub(super) fn native_quantile(q: f64, h: &FloatHistogram, name: &str, notes: &No
     let mut count = 0.0;
     let mut bucket =
         Bucket { lower: 0.0, upper: 0.0, lower_inclusive: true, upper_inclusive: true, count: 0.0 };
-    for b in all.iter().filter(|b| b.count != 0.0) {
+    for b in &all {
+        // An empty one counts where it is the last: its bound is the answer if the rank is not reached.
         bucket = *b;
+        if b.count == 0.0 {
+            continue;
+        }
         count += b.count;
         if count >= rank {
             break;
@@ -223,9 +231,9 @@ pub(super) fn native_quantile(q: f64, h: &FloatHistogram, name: &str, notes: &No
             return b.lower;
         }
     }
-    if count > h.count {
-        count = h.count;
-    } else if count < rank {
+    // Rounding can make the buckets hold more than the count; so can negative buckets, whose ranks are below zero.
+    count = count.min(h.count);
+    if count < rank {
         if h.sum.is_nan() {
             notes.quantile_is_nan(name, pos);
             return f64::NAN;
@@ -351,5 +359,30 @@ mod tests {
             Some(Lifted { min_bucket: 2.0, max_bucket: 2.0, max_diff: 2.0 })
         );
         assert!(classic_quantile(0.5, &mut buckets(&[(1.0, 5.0)])).0.is_nan());
+        let mut b: Vec<Classic> = buckets(&[(1.0, 5.0), (2.0, 3.0), (4.0, 8.0), (inf, 10.0)]);
+        assert_eq!(classic_fraction(0.0, 2.0, &mut b), 0.3, "fractions take shrinking counts as they are");
+    }
+
+    /// What `delta` makes of a gauge that falls.
+    #[test]
+    fn native_histograms_with_negative_counts() {
+        use crate::model::{CounterResetHint, Span};
+        let h = FloatHistogram {
+            counter_reset_hint: CounterResetHint::Gauge,
+            schema: 0,
+            zero_threshold: 0.0,
+            zero_count: 0.0,
+            count: -15.0,
+            sum: -30.0,
+            positive_spans: vec![Span { offset: 0, length: 2 }],
+            positive_buckets: vec![-4.0, -3.0],
+            negative_spans: Vec::new(),
+            negative_buckets: Vec::new(),
+            custom_values: Vec::new(),
+        };
+        let notes = Notes::default();
+        assert_eq!(native_quantile(0.5, &h, "", &notes, &(0..1)), 2.0);
+        let h = FloatHistogram { count: -7.0, positive_buckets: vec![0.0, -7.0], ..h };
+        assert_eq!(native_quantile(0.99, &h, "", &notes, &(0..1)), 1.0);
     }
 }

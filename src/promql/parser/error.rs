@@ -37,7 +37,12 @@ impl ParseError {
 /// As Prometheus prints it, and the hint behind.
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)?;
+        if self.pos == (0..0) {
+            // Only an empty text has no byte to point at.
+            write!(f, "unknown position: parse error: {}", self.message)?;
+        } else {
+            write!(f, "{}:{}: parse error: {}", self.line, self.column, self.message)?;
+        }
         match &self.hint {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),

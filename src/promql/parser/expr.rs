@@ -500,7 +500,7 @@ impl<'a> Parser<'a> {
                 return Err(self.unexpected("", ""));
             }
             let comma = self.take();
-            if self.peek() == Kind::RightParen {
+            if cannot_begin(self.peek()) {
                 return Err(self.error(comma.pos, "trailing commas not allowed in function call args"));
             }
         }
@@ -578,6 +578,36 @@ fn shift_of(expr: &mut Expr) -> Option<&mut TimeShift> {
         ExprKind::Subquery(s) => Some(&mut s.shift),
         _ => None,
     }
+}
+
+/// Whether no expression starts with this token.
+fn cannot_begin(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Eof
+            | Kind::RightParen
+            | Kind::RightBrace
+            | Kind::LeftBracket
+            | Kind::RightBracket
+            | Kind::Comma
+            | Kind::Colon
+            | Kind::Assign
+            | Kind::At
+            | Kind::Mul
+            | Kind::Div
+            | Kind::Mod
+            | Kind::Pow
+            | Kind::Equal
+            | Kind::NotEqual
+            | Kind::Less
+            | Kind::LessEqual
+            | Kind::Greater
+            | Kind::GreaterEqual
+            | Kind::RegexMatch
+            | Kind::RegexNotMatch
+            | Kind::TrimUpper
+            | Kind::TrimLower
+    )
 }
 
 /// The operator that a token is, and how tightly it binds.

@@ -53,7 +53,7 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
     let mut parser = start(text, features)?;
     if parser.peek() == Kind::Eof {
-        return Err(parser.error(0..0, "no expression found in input"));
+        return Err(parser.error(0..text.len(), "no expression found in input"));
     }
     let parsed = parser.expr().and_then(|expr| parser.end().map(|()| expr));
     let mut expr = parsed.map_err(|e| {

@@ -148,6 +148,7 @@ fn binds_as_tightly_as_prometheus() {
 fn says_what_prometheus_says() {
     for (text, expected) in [
         ("", "1:1: no expression found in input"),
+        ("  ", "1:1: no expression found in input"),
         ("# c", "1:1: no expression found in input"),
         ("sum some_metric by (test)", "1:5: unexpected identifier \"some_metric\""),
         ("sum(foo bar)", "1:9: unexpected identifier \"bar\" in aggregation"),
@@ -192,6 +193,9 @@ fn says_what_prometheus_says() {
         ("\"\\q\"", "1:1: unknown escape sequence U+0071 'q'"),
         ("foo[x]", "1:5: unexpected character in duration expression: 'x'"),
         ("foo[5m:5s 1", "1:11: unexpected number \"1\" in subquery selector, expected \"]\""),
+        ("foo[5m\"", "1:7: unterminated quoted string"),
+        ("foo[5m'x'", "1:7: unexpected string \"'x'\" in subquery or range, expected \":\" or \"]\""),
+        ("foo[5m{", "1:7: unexpected \"{\" in subquery or range, expected \":\" or \"]\""),
         ("foo[0s]", "1:5: duration must be greater than 0"),
         ("foo[-5m]", "1:5: duration must be greater than 0"),
         ("foo[5m + 5m]", "1:5: experimental duration expression is not enabled"),
@@ -202,6 +206,8 @@ fn says_what_prometheus_says() {
             "(foo) offset 5m",
             "1:1: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
         ),
+        ("rate(foo,,", "1:9: trailing commas not allowed in function call args"),
+        ("sum(foo, *", "1:8: trailing commas not allowed in function call args"),
         ("rate(foo,)", "1:9: trailing commas not allowed in function call args"),
         ("rate()", "1:1: expected 1 argument(s) in call to \"rate\", got 0"),
         ("label_join(a)", "1:1: expected at least 3 argument(s) in call to \"label_join\", got 1"),
@@ -263,6 +269,8 @@ fn hints_at_what_was_meant() {
         assert_eq!(error.hint.as_deref(), hint, "{text}");
     }
     assert_eq!(parse("rte(foo)").unwrap_err().pos, 0..3);
+    let empty = parse("").unwrap_err().to_string();
+    assert_eq!(empty, "unknown position: parse error: no expression found in input");
     let shown = parse("rte(foo[5m])").unwrap_err().to_string();
     assert_eq!(shown, "1:1: parse error: unknown function with name \"rte\"; did you mean \"rate\"?");
 }

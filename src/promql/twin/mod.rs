@@ -2,7 +2,7 @@
 //! shared, as the documentation of PromQL reads. `tests` compares the engine with it on random data.
 //!
 //! It knows floats and staleness markers, selectors, subqueries, `offset` and `@`, the functions of ranges, aggregations
-//! and binary operators; for all else see Prometheus's own scripts and `tests/promql_differential.rs`.
+//! and binary operators; for all else see Prometheus's own scripts and `tests/promql_differential`.
 
 mod aggregate;
 mod matching;
