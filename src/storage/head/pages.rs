@@ -4,6 +4,7 @@
 //! page 0 | page 1 | … | page n-1      in the file, once there are more than stay in memory
 //! page n | … | the page that fills    in memory
 //! ```
+//! All windows together have so much in memory; what does not fit goes to the file, the oldest window's pages first.
 //! Every window has pages of its own, which are freed whole with the last of its chunks: nothing is freed one by one and
 //! nothing is left between. The file has no name, so it goes with the process. Nothing of it is needed after a
 //! restart, for the WAL holds the same samples; so it is not synced, and when it cannot be written, pages stay in memory.
@@ -18,8 +19,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use crate::model::Timestamp;
 
 const PAGE_BYTES: usize = 256 << 10;
-/// So many pages of a window stay in memory, to be read without a system call: 32 MiB.
+/// So many pages stay in memory, to be read without a system call: 32 MiB.
 const PAGES_IN_MEMORY: usize = 128;
+const MEMORY_BYTES: u64 = (PAGES_IN_MEMORY * PAGE_BYTES) as u64;
 /// The file's name for the moment between its making and the removal of the name.
 const FILE: &str = "head.chunks";
 
@@ -44,16 +46,13 @@ impl PageStore {
         ts.div_euclid(window_ms).saturating_mul(window_ms)
     }
 
-    /// The pages of a window. Windows before it are over, mostly, so their pages go to the file.
+    /// The pages of a window.
     pub(super) fn window(&self, start: Timestamp) -> Arc<Pages> {
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pages) = windows.get(&start).and_then(Weak::upgrade) {
             return pages;
         }
         windows.retain(|_, pages| pages.strong_count() > 0);
-        for pages in windows.range(..start).filter_map(|(_, pages)| pages.upgrade()) {
-            pages.write_out(0);
-        }
         let pages = Arc::new(Pages {
             dir: self.dir.clone(),
             file: OnceLock::new(),
@@ -63,6 +62,28 @@ impl PageStore {
         });
         windows.insert(start, Arc::downgrade(&pages));
         pages
+    }
+
+    /// Puts bytes into pages of this store; see [`Pages::push`].
+    pub(super) fn push(&self, pages: &Pages, bytes: &[u8]) -> u64 {
+        let (at, page_begun) = pages.push(bytes);
+        if page_begun && self.memory_bytes() > MEMORY_BYTES {
+            self.make_room();
+        }
+        at
+    }
+
+    /// Writes pages to the file until there are no more in memory than may be. Windows before the newest are over,
+    /// mostly, and seldom read.
+    fn make_room(&self) {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = windows.values().filter_map(Weak::upgrade).peekable();
+        while let Some(pages) = windows.next() {
+            if self.memory_bytes() <= MEMORY_BYTES {
+                return;
+            }
+            pages.write_out(if windows.peek().is_some() { 0 } else { PAGES_IN_MEMORY });
+        }
     }
 
     /// Bytes of the pages that are in memory.
@@ -92,21 +113,19 @@ struct InMemory {
 }
 
 impl Pages {
-    /// Puts bytes, at most a page of them, in and returns where they are.
-    pub fn push(&self, bytes: &[u8]) -> u64 {
+    /// Puts bytes, at most a page of them, in and returns where they are, and whether that is a new page.
+    fn push(&self, bytes: &[u8]) -> (u64, bool) {
         let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        if inner.pages.back().is_none_or(|p| p.len() + bytes.len() > PAGE_BYTES) {
-            if inner.pages.len() >= PAGES_IN_MEMORY {
-                self.write_first(&mut inner, PAGES_IN_MEMORY - 1);
-            }
+        let begun = inner.pages.back().is_none_or(|p| p.len() + bytes.len() > PAGE_BYTES);
+        if begun {
             inner.pages.push_back(Vec::with_capacity(PAGE_BYTES));
             self.in_memory.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
         }
         let number = inner.first + inner.pages.len() - 1;
-        let Some(page) = inner.pages.back_mut() else { return 0 };
+        let Some(page) = inner.pages.back_mut() else { return (0, begun) };
         let at = (number * PAGE_BYTES + page.len()) as u64;
         page.extend_from_slice(bytes);
-        at
+        (at, begun)
     }
 
     /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None` if the file cannot be read.
@@ -134,6 +153,9 @@ impl Pages {
     }
 
     fn write_first(&self, inner: &mut InMemory, keep: usize) {
+        if inner.pages.len() <= keep {
+            return;
+        }
         let Some(file) = self.file.get_or_init(|| self.make_file()) else { return };
         while inner.pages.len() > keep {
             let Some(page) = inner.pages.front_mut() else { return };
@@ -176,8 +198,8 @@ impl Drop for Pages {
 mod tests {
     use super::*;
 
-    fn fill(pages: &Pages, n: u32) -> Vec<u64> {
-        (0..n).map(|i| pages.push(&[i as u8; 1000][..1 + i as usize % 1000])).collect()
+    fn fill(store: &PageStore, pages: &Pages, from: usize, n: usize) -> Vec<u64> {
+        (from..from + n).map(|i| store.push(pages, &[i as u8; 1000][..1 + i % 1000])).collect()
     }
 
     fn check(pages: &Pages, places: &[u64]) {
@@ -192,17 +214,22 @@ mod tests {
     fn bytes_come_back_from_memory_and_from_the_file() {
         let dir = tempfile::tempdir().unwrap();
         for store in [PageStore::new(None, 1), PageStore::new(Some(dir.path()), 1)] {
+            let is_bounded = || assert_eq!(store.memory_bytes() <= MEMORY_BYTES, store.dir.is_some());
             let pages = store.window(5);
             let n = (PAGES_IN_MEMORY + 3) * PAGE_BYTES / 500;
-            let mut places = fill(&pages, n as u32);
+            let mut places = fill(&store, &pages, 0, n);
             check(&pages, &places);
-            let bound = (PAGES_IN_MEMORY * PAGE_BYTES) as u64;
-            assert_eq!(store.memory_bytes() <= bound, store.dir.is_some());
+            is_bounded();
+            let is_written = || pages.pages.read().unwrap().pages.is_empty();
+            assert!(!is_written());
             // A later window pushes all of it out; what still comes for the earlier one has its place.
             let later = store.window(6);
-            assert_eq!(store.memory_bytes() == 0, store.dir.is_some());
-            places.extend((n..n + 500).map(|i| pages.push(&[i as u8; 1000][..1 + i % 1000])));
+            let later_places = fill(&store, &later, 0, n);
+            is_bounded();
+            assert_eq!(is_written(), store.dir.is_some());
+            places.extend(fill(&store, &pages, n, 500));
             check(&pages, &places);
+            check(&later, &later_places);
             assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "the file has no name");
             drop((pages, later));
             assert_eq!(store.memory_bytes(), 0);
@@ -210,10 +237,20 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_fits_stays_in_memory_after_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PageStore::new(Some(dir.path()), 1);
+        let windows: Vec<_> = (0..10).map(|i| store.window(i)).collect();
+        let places: Vec<_> = windows.iter().map(|pages| fill(&store, pages, 0, 1000)).collect();
+        assert!(windows.iter().all(|pages| pages.file.get().is_none()));
+        windows.iter().zip(&places).for_each(|(pages, places)| check(pages, places));
+    }
+
+    #[test]
     fn without_a_file_pages_stay_in_memory() {
         let store = PageStore::new(Some(Path::new("/nonexistent/directory")), 1);
         let pages = store.window(0);
-        let places = fill(&pages, 2000);
+        let places = fill(&store, &pages, 0, 2000);
         pages.write_out(0);
         check(&pages, &places);
     }

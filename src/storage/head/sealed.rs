@@ -80,7 +80,7 @@ impl Sealer {
             }
         }
         floats::encode(&self.vs, bytes);
-        let newest = pages.push(bytes) << 16 | bytes.len() as u64;
+        let newest = self.store.push(&pages, bytes) << 16 | bytes.len() as u64;
         let samples = self.ts.len() as u32;
         if let Some(list) = same_pages {
             list.newest = newest;

@@ -292,18 +292,20 @@ impl HeadIndex {
     #[must_use]
     pub fn estimate(&self, matchers: &[Matcher]) -> (u64, u64) {
         let (mut series, mut tries) = (self.live.len(), 0);
+        let mut equal = Vec::new();
         for m in matchers {
             let literals = m.regex().and_then(|r| r.literals());
             match (m.op, literals) {
-                (MatchOp::Equal, _) if !m.value.is_empty() => {
-                    series = series.min(self.find_pair(&m.name, &m.value).map_or(0, |p| p.postings.len()));
-                }
+                (MatchOp::Equal, _) if !m.value.is_empty() => match self.find_pair(&m.name, &m.value) {
+                    Some(p) => equal.push(&p.postings),
+                    None => series = 0,
+                },
                 (MatchOp::NotEqual, _) if !m.value.is_empty() => {}
                 (MatchOp::Regex | MatchOp::NotRegex, Some(literals)) => tries += literals.len() as u64,
                 _ => tries += self.name_id(&m.name).map_or(0, |n| self.names[n as usize].values.len()) as u64,
             }
         }
-        (series, tries)
+        (series.min(Postings::common_max(&mut equal)), tries)
     }
 
     /// Adds what the index takes.
