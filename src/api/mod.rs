@@ -1,4 +1,4 @@
-//! HTTP: routes, wire types, status codes, the first page.
+//! HTTP: routes, wire types, status codes, the pages.
 //!
 //! A request passes [`serve`]'s accept loop (how many connections, how slow a client may be), the layers of
 //! [`router`] (counting, origin, panics, compression), and its handler, which reads its parameters or its body

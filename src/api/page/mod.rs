@@ -1,4 +1,11 @@
-//! The first page: one file without anything from elsewhere, which speaks only the public API, by relative addresses.
+//! The pages. The first one is one file without anything from elsewhere; the others are built from `ui/`, whose `dist`
+//! `build.rs` embeds. All speak only the public API, by relative addresses.
+
+mod assets;
+
+#[cfg(test)]
+pub(super) use assets::ASSETS;
+pub(super) use assets::{asset, graph, licenses, query};
 
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};

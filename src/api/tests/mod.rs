@@ -3,6 +3,7 @@
 mod admin;
 mod dashboard;
 mod export;
+mod pages;
 mod prometheus;
 mod requests;
 mod server;
