@@ -41,8 +41,11 @@ pub(super) async fn federate(
     Ok(exposition(format, text))
 }
 
-/// The newest sample of each series, with the labels to show.
-fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<(Labels, Timestamp, Latest)> {
+/// A series' labels to show, and its newest sample.
+type Found = (Labels, Timestamp, Latest);
+
+/// The newest sample of each series.
+fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<Found> {
     let to = state.clock.now_ms();
     let from = to - state.engine.options().lookback_ms;
     let external = state.live.borrow().external_labels.clone();
@@ -64,7 +67,7 @@ fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<(Labels, Timesta
     found
 }
 
-fn text(found: Vec<(Labels, Timestamp, Latest)>, format: Format) -> String {
+fn text(found: Vec<Found>, format: Format) -> String {
     let mut families = FamilySet::new();
     for (labels, ts, value) in found {
         if let Latest::Float(value) = value {
@@ -79,8 +82,8 @@ fn text(found: Vec<(Labels, Timestamp, Latest)>, format: Format) -> String {
 }
 
 /// A metric that is float here and histogram there is a family for each.
-fn protobuf(found: &[(Labels, Timestamp, Latest)]) -> Vec<u8> {
-    let mut families: BTreeMap<(&str, u8), Vec<&(Labels, Timestamp, Latest)>> = BTreeMap::new();
+fn protobuf(found: &[Found]) -> Vec<u8> {
+    let mut families: BTreeMap<(&str, u8), Vec<&Found>> = BTreeMap::new();
     for one in found {
         let family_type = match &one.2 {
             Latest::Float(_) => FamilyType::Untyped,

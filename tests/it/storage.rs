@@ -143,6 +143,24 @@ fn a_dump_can_be_imported() {
 }
 
 #[test]
+fn a_dump_of_json_lines_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    done(dir.path(), &["storage", "import", "d", &format!("{GOLDEN}/block"), KEEP]);
+    let text = "# TYPE c counter\nc_total 1.0 1700000000 # {trace_id=\"a\"} 0.5 1700000000.250\n# EOF\n";
+    std::fs::write(dir.path().join("in.om"), text).unwrap();
+    let (out, _) = done(dir.path(), &["storage", "import", "d", "in.om", KEEP]);
+    assert!(out.contains("d: 1 exemplars"), "{out}");
+    let dump = |d: &str| done(dir.path(), &["storage", "dump", d, "--format=jsonl"]).0;
+    let text = dump("d");
+    assert!(text.contains("\"histograms\":[[") && text.contains("\"exemplars\":[{"), "{text}");
+    std::fs::write(dir.path().join("all.jsonl"), &text).unwrap();
+    done(dir.path(), &["storage", "import", "e", "all.jsonl", KEEP]);
+    assert_eq!(dump("e"), text);
+    std::fs::write(dir.path().join("cut.jsonl"), &text[..text.len() / 2]).unwrap();
+    assert!(refused(dir.path(), &["storage", "import", "f", "cut.jsonl", KEEP]).contains("line "));
+}
+
+#[test]
 fn bad_input_is_placed_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for (text, said) in [

@@ -248,14 +248,17 @@ impl Walk<'_> {
     }
 }
 
+/// Name and value of a label.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// The labels of a series as the body has them.
 fn pairs<'a>(
     family: &Family<'a>,
     metric: &'a Metric<'_>,
     piece: Piece<'_>,
     known: TypeAndUnit<'a>,
-) -> Result<Vec<(Cow<'a, str>, Cow<'a, str>)>, WireError> {
-    let mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::with_capacity(8);
+) -> Result<Vec<Pair<'a>>, WireError> {
+    let mut pairs: Vec<Pair<'a>> = Vec::with_capacity(8);
     let name: Cow<'_, str> = match piece.suffix {
         "" => family.name.into(),
         suffix => format!("{}{suffix}", family.name).into(),
