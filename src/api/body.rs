@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ApiError, ErrorKind};
 use super::state::ApiState;
+use crate::ingest::{BudgetFull, Charge};
 
 /// Why this long without a byte ends a request: a client that sends at all sends more often.
 const STALL: Duration = Duration::from_secs(30);
@@ -21,12 +22,36 @@ const DRAIN_BYTES_MAX: usize = 512 * 1024 * 1024;
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(60);
 /// Of what a `Content-Length` promises, at most this much is set aside before it has arrived.
 const PREALLOCATE_BYTES_MAX: u64 = 1024 * 1024;
+/// What a byte of gzip can stand for, at most.
+const GZIP_RATIO_MAX: usize = 1032;
+
+/// A body, which counts for the memory of requests until it is dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    bytes: Bytes,
+    charge: Charge,
+}
+
+impl std::ops::Deref for HeldBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<BudgetFull> for ApiError {
+    fn from(full: BudgetFull) -> Self {
+        ApiError::new(ErrorKind::Unavailable, full.to_string())
+    }
+}
 
 /// The whole body as it came, still compressed.
 ///
 /// # Errors
-/// 413 when it is larger than `limit`, 408 when it comes too slowly, 400 when the connection broke.
-pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<Bytes, ApiError> {
+/// 503 when all bodies together are too large, 413 when it is larger than `limit`, 408 when it comes too slowly, 400 when the connection broke.
+pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<HeldBytes, ApiError> {
+    let mut charge = state.ingest.budget().charge();
     let too_large = || {
         state.metrics.bodies_too_large.inc();
         ApiError::new(ErrorKind::TooLarge, format!("the body is larger than the limit of {limit} bytes"))
@@ -46,6 +71,7 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
                 if whole.len() + data.len() > limit {
                     return Err(too_large());
                 }
+                charge.grow_to(whole.len() + data.len())?;
                 whole.extend_from_slice(&data);
             }
         }
@@ -54,7 +80,7 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
     if read.as_ref().is_err_and(|e| e.kind == ErrorKind::TooLarge) {
         tokio::spawn(drain(body));
     }
-    read
+    read.map(|bytes| HeldBytes { bytes, charge: charge })
 }
 
 /// Reads and throws away, while the refusal is on its way.
@@ -86,12 +112,14 @@ pub async fn read(
     body: Body,
     limit: usize,
     state: &ApiState,
-) -> Result<Bytes, ApiError> {
-    let raw = read_raw(body, limit, state).await?;
+) -> Result<HeldBytes, ApiError> {
+    let mut raw = read_raw(body, limit, state).await?;
     match text(headers, header::CONTENT_ENCODING).to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(raw),
         "gzip" | "x-gzip" => {
             let mut whole = Vec::new();
+            // Before it is known: what it may come to, at most.
+            raw.charge.grow_to(raw.bytes.len().saturating_mul(GZIP_RATIO_MAX).min(limit))?;
             flate2::read::MultiGzDecoder::new(&raw[..])
                 .take(limit as u64 + 1)
                 .read_to_end(&mut whole)
@@ -101,7 +129,8 @@ pub async fn read(
                 let message = format!("the decompressed body is larger than the limit of {limit} bytes");
                 return Err(ApiError::new(ErrorKind::TooLarge, message));
             }
-            Ok(Bytes::from(whole))
+            raw.bytes = Bytes::from(whole);
+            Ok(raw)
         }
         other => Err(ApiError::new(
             ErrorKind::UnsupportedMediaType,
@@ -138,7 +167,11 @@ pub fn first_byte(json: &[u8]) -> Option<u8> {
 ///
 /// # Errors
 /// As [`read`]; also 415 for another type.
-pub async fn read_json_bytes(headers: &HeaderMap, body: Body, state: &ApiState) -> Result<Bytes, ApiError> {
+pub async fn read_json_bytes(
+    headers: &HeaderMap,
+    body: Body,
+    state: &ApiState,
+) -> Result<HeldBytes, ApiError> {
     let content_type = text(headers, header::CONTENT_TYPE);
     if !media_type(content_type).eq_ignore_ascii_case("application/json") {
         return Err(ApiError::new(

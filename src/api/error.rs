@@ -218,6 +218,7 @@ impl From<IngestError> for ApiError {
             IngestError::Decompress(_) | IngestError::Partial { .. } => ApiError::bad_data(error.to_string()),
             IngestError::Wire(inner) => ApiError::bad_data(format!("{error}: {inner}")),
             // A sender tries again after a 503, which is what should happen here.
+            IngestError::Busy(_) => ApiError::new(ErrorKind::Unavailable, error.to_string()),
             IngestError::Storage(inner) => not_stored(&error, inner),
         }
     }

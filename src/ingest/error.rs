@@ -1,6 +1,6 @@
 //! What can be wrong with what comes in.
 
-use super::{LabelError, RemoteWriteStats};
+use super::{BudgetFull, LabelError, RemoteWriteStats};
 use crate::exposition::protobuf::ProtobufError;
 use crate::exposition::remote_write::{DecompressError, WireError};
 use crate::exposition::{ParseError, UnsupportedContentType};
@@ -36,6 +36,9 @@ pub enum ScrapeError {
 pub enum IngestError {
     #[error(transparent)]
     Decompress(#[from] DecompressError),
+    /// Nothing of the request was taken; it may be sent again.
+    #[error(transparent)]
+    Busy(#[from] BudgetFull),
     /// Nothing of the request was taken.
     #[error("the request is no valid remote write message")]
     Wire(#[from] WireError),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::budget::MemoryBudget;
 use super::families::Families;
 use super::hash::WideHasher;
 use super::series_cache::SeriesCache;
@@ -23,6 +24,7 @@ pub(super) struct Inner {
     pub metrics: Arc<IngestMetrics>,
     pub hasher: WideHasher,
     pub families: Families,
+    pub budget: Arc<MemoryBudget>,
     /// Held for the lookups of one request, a few tens of microseconds.
     pub series_cache: Mutex<SeriesCache>,
     /// Buffers of requests that are over.
@@ -45,6 +47,7 @@ impl Ingest {
     ) -> Self {
         let inner = Inner {
             families: Families::load(&storage),
+            budget: MemoryBudget::new(limits.requests_bytes_max),
             series_cache: Mutex::new(SeriesCache::new(limits.series_cache_max)),
             storage,
             limits,
@@ -59,6 +62,12 @@ impl Ingest {
     #[must_use]
     pub fn storage(&self) -> &Storage {
         &self.inner.storage
+    }
+
+    /// The memory that requests at work take.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.inner.budget
     }
 
     #[must_use]

@@ -5,6 +5,8 @@
 pub struct IngestLimits {
     /// Bytes of a remote write request, decompressed; a larger one is refused whole.
     pub write_bytes_max: usize,
+    /// Bytes of memory of all requests that bring samples, metrics or forms, while they are read and taken apart.
+    pub requests_bytes_max: usize,
     /// Labels of one series, the metric name included.
     pub labels_per_series_max: usize,
     /// Bytes of a label name.
@@ -35,6 +37,7 @@ impl Default for IngestLimits {
     fn default() -> Self {
         IngestLimits {
             write_bytes_max: 64 << 20,
+            requests_bytes_max: 512 << 20,
             labels_per_series_max: 1024,
             label_name_bytes_max: 1024,
             label_value_bytes_max: 64 << 10,

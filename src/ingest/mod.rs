@@ -16,6 +16,7 @@
 //! they were sent, keyed at random per process, and never keep those bytes. Nothing in here knows the network, and
 //! every time comes from the caller.
 
+mod budget;
 mod error;
 mod families;
 mod features;
@@ -30,6 +31,7 @@ mod scrape_cache;
 mod series_cache;
 mod write;
 
+pub use budget::{BudgetFull, Charge, MemoryBudget};
 pub use error::{IngestError, PushError, ScrapeError};
 pub use features::IngestFeatures;
 pub use handle::Ingest;

@@ -9,6 +9,7 @@ mod v2;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
+use super::budget::{BudgetFull, Charge};
 use super::families::FamilyNote;
 use super::handle::{Ingest, Inner};
 use super::hash::WideHash;
@@ -18,7 +19,7 @@ use super::{IngestError, IngestMetrics};
 use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
-use crate::model::{FloatHistogram, Labels, Timestamp};
+use crate::model::{FloatHistogram, Labels, Span, Timestamp};
 use crate::storage::{
     AppendError, Appender, CommitStats, Exemplar, ExemplarError, SampleValue, SeriesRef, StorageError,
 };
@@ -50,6 +51,8 @@ const SOURCE: &str = "remote_write";
 /// How many buffers are kept for later requests, and up to which size each.
 const SCRATCH_KEPT: usize = 8;
 const SCRATCH_BYTES_MAX: usize = 4 << 20;
+/// What a family takes beside its texts, about.
+const FAMILY_BYTES: usize = 160;
 
 /// Buffers of one request, used again by a later one.
 #[derive(Debug, Default)]
@@ -69,7 +72,11 @@ struct Parts {
     histograms: Vec<PartHistogram>,
     /// The same.
     exemplars: Vec<(u32, Exemplar)>,
+    /// Bytes of the histograms and exemplars, and of what is said of families, about.
+    held: usize,
     families: BTreeMap<String, FamilyNote>,
+    /// Series without a label, which are no series.
+    unnamed: u64,
     v2: v2::Scratch,
 }
 
@@ -128,11 +135,7 @@ impl Ingest {
 
 impl WriteScratch {
     fn bytes(&self) -> usize {
-        self.message.capacity()
-            + self.parts.series.capacity() * size_of::<Part>()
-            + self.parts.floats.capacity() * size_of::<(Timestamp, f64)>()
-            + self.parts.starts.capacity() * size_of::<Timestamp>()
-            + self.parts.v2.bytes()
+        self.message.capacity() + self.parts.bytes()
     }
 }
 
@@ -147,11 +150,13 @@ impl Inner {
         let WriteScratch { message, parts } = scratch;
         // Positions within a message are 32 bits wide.
         let limit = self.limits.write_bytes_max.min(u32::MAX as usize);
+        let mut charge = self.budget.charge();
         decompress(encoding, body, limit, message)?;
+        charge.grow_to(message.len())?;
         parts.clear();
         match version {
-            RemoteWriteVersion::V1 => parts.take_apart(message, self)?,
-            RemoteWriteVersion::V2 => parts.take_apart_v2(message, self)?,
+            RemoteWriteVersion::V1 => parts.take_apart(message, self, &mut charge)?,
+            RemoteWriteVersion::V2 => parts.take_apart_v2(message, self, &mut charge)?,
         }
         if !parts.exemplars.is_empty() && !self.storage.keeps_exemplars() {
             parts.exemplars.clear();
@@ -171,6 +176,7 @@ impl Inner {
             stats: RemoteWriteStats::default(),
             unknown: 0,
         };
+        append.unnamed(parts.unnamed);
         append.all(parts);
         let Append { app, resolved, mut refusals, mut stats, unknown, .. } = append;
         let committed = app.commit()?;
@@ -226,19 +232,56 @@ impl Parts {
         self.histograms.clear();
         self.exemplars.clear();
         self.families.clear();
+        (self.held, self.unnamed) = (0, 0);
     }
 
-    fn take_apart(&mut self, message: &[u8], ingest: &Inner) -> Result<(), WireError> {
+    fn bytes(&self) -> usize {
+        self.series.capacity() * size_of::<Part>()
+            + self.floats.capacity() * size_of::<(Timestamp, f64)>()
+            + self.starts.capacity() * size_of::<Timestamp>()
+            + self.histograms.capacity() * size_of::<PartHistogram>()
+            + self.exemplars.capacity() * size_of::<(u32, Exemplar)>()
+            + self.held
+            + self.v2.bytes()
+    }
+
+    fn take_apart(&mut self, message: &[u8], ingest: &Inner, charge: &mut Charge) -> Result<(), IngestError> {
         let mut request = WriteRequest::new(message);
         while let Some(item) = request.next()? {
             match item {
                 Item::Series(series) => self.add_series(&series, message, ingest)?,
                 Item::Metadata(m) => {
-                    self.families.insert(m.family.to_owned(), m.to_metadata().into());
+                    self.note_family(m.family, m.to_metadata().into());
                 }
             }
+            self.charge(message, charge)?;
         }
         Ok(())
+    }
+
+    /// What is known of the request so far is in memory.
+    #[inline]
+    fn charge(&self, message: &[u8], charge: &mut Charge) -> Result<(), BudgetFull> {
+        charge.grow_to(message.len() + self.bytes())
+    }
+
+    fn note_family(&mut self, family: &str, note: FamilyNote) {
+        let texts = [&note.help, &note.unit].map(|t| t.as_ref().map_or(0, String::len));
+        self.held += FAMILY_BYTES + family.len() + texts.iter().sum::<usize>();
+        self.families.insert(family.to_owned(), note);
+    }
+
+    fn add_histogram(&mut self, ts: Timestamp, start: Timestamp, h: FloatHistogram) {
+        let values = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
+        let spans = h.positive_spans.len() + h.negative_spans.len();
+        self.held += size_of::<FloatHistogram>() + values * size_of::<f64>() + spans * size_of::<Span>();
+        let of = self.series.len() as u32;
+        self.histograms.push(PartHistogram { of, ts, start, value: Arc::new(h) });
+    }
+
+    fn add_exemplar(&mut self, exemplar: Exemplar) {
+        self.held += exemplar.labels.iter().map(|(n, v)| n.len() + v.len() + 8).sum::<usize>();
+        self.exemplars.push((self.series.len() as u32, exemplar));
     }
 
     #[inline]
@@ -248,20 +291,22 @@ impl Parts {
         message: &[u8],
         ingest: &Inner,
     ) -> Result<(), WireError> {
+        if series.labels.is_empty() {
+            self.unnamed += 1;
+            return Ok(());
+        }
         let mut values = series.values();
         while let Some(value) = values.next()? {
             match value {
                 Value::Float { ts, value } => self.floats.push((ts, value)),
                 Value::Exemplar(_) => {
                     if let Some((labels, value, ts)) = value.exemplar()? {
-                        let labels = Labels::from_pairs(labels);
-                        self.exemplars.push((self.series.len() as u32, Exemplar { labels, value, ts }));
+                        self.add_exemplar(Exemplar { labels: Labels::from_pairs(labels), value, ts });
                     }
                 }
                 Value::Histogram(_) => {
                     if let Some((ts, h)) = value.histogram()? {
-                        let of = self.series.len() as u32;
-                        self.histograms.push(PartHistogram { of, ts, start: 0, value: Arc::new(h) });
+                        self.add_histogram(ts, 0, h);
                     }
                 }
             }
@@ -341,6 +386,17 @@ struct Append<'a> {
 }
 
 impl Append<'_> {
+    /// Refuses series without labels.
+    fn unnamed(&mut self, count: u64) {
+        for _ in 0..count {
+            self.ingest.metrics.reject("invalid_labels");
+        }
+        if count > 0 {
+            self.refusals.add(|| LabelError::NoMetricName.to_string());
+            self.refusals.count += count - 1;
+        }
+    }
+
     fn all(&mut self, parts: &Parts) {
         let mut begin = 0;
         let mut histograms = parts.histograms.as_slice();

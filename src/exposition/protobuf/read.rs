@@ -403,7 +403,7 @@ impl Histogram<'_> {
             negative_buckets,
             custom_values: Vec::new(),
         };
-        histogram::check(&h).map_err(WireError::Histogram)?;
+        histogram::admit(&mut h, !is_float).map_err(WireError::Histogram)?;
         h.compact();
         Ok(h)
     }

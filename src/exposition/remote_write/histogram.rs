@@ -8,6 +8,10 @@ use crate::model::{CounterResetHint, FloatHistogram, Span, Timestamp};
 /// The schema that marks custom bucket bounds.
 const CUSTOM_BUCKETS: i32 = -53;
 
+/// The finest schema, and the finest that one may have on arrival.
+const SCHEMA_MAX: i32 = 8;
+const SCHEMA_RESERVED_MAX: i32 = 52;
+
 /// Buckets of one sign of one histogram; more are refused, as are more spans.
 const BUCKETS_MAX: usize = 1 << 16;
 
@@ -67,10 +71,10 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, 
     let mut cursor = Cursor::new(message);
     let mut h = FloatHistogram::default();
     let (mut negative, mut positive) = (Buckets::default(), Buckets::default());
-    let (mut ts, mut start) = (0, 0);
+    let (mut ts, mut start, mut is_integer) = (0, 0, false);
     while !cursor.rest.is_empty() {
         match cursor.key()? {
-            (1, VARINT) => h.count = cursor.varint()? as f64,
+            (1, VARINT) => (h.count, is_integer) = (cursor.varint()? as f64, true),
             (2, FIXED64) => h.count = cursor.double()?,
             (3, FIXED64) => h.sum = cursor.double()?,
             (4, VARINT) => h.schema = zigzag(cursor.varint()?) as i32,
@@ -101,13 +105,22 @@ pub(super) fn decode_histogram(message: &[u8]) -> Result<(Timestamp, Timestamp, 
     (h.negative_spans, h.negative_buckets) = negative.absolute();
     (h.positive_spans, h.positive_buckets) = positive.absolute();
     if !h.is_stale_marker() {
-        check(&h).map_err(WireError::Histogram)?;
+        admit(&mut h, is_integer).map_err(WireError::Histogram)?;
     }
     Ok((ts, start, h))
 }
 
-/// What must hold between the parts, as Prometheus checks it on arrival.
-pub fn check(h: &FloatHistogram) -> Result<(), String> {
+/// Checks what must hold between the parts, as Prometheus does on arrival, and makes one that is finer than the finest schema that
+/// coarse.
+pub fn admit(h: &mut FloatHistogram, is_integer: bool) -> Result<(), String> {
+    check(h, is_integer)?;
+    if !h.has_custom_buckets() && h.schema > SCHEMA_MAX {
+        h.reduce_resolution(SCHEMA_MAX);
+    }
+    Ok(())
+}
+
+fn check(h: &FloatHistogram, is_integer: bool) -> Result<(), String> {
     if h.schema == CUSTOM_BUCKETS {
         if h.zero_count != 0.0 || h.zero_threshold != 0.0 {
             return Err("custom buckets must not have a zero bucket".into());
@@ -125,8 +138,8 @@ pub fn check(h: &FloatHistogram) -> Result<(), String> {
         if buckets > h.custom_values.len() as u64 + 1 {
             return Err("more buckets than custom bounds".into());
         }
-    } else if !(-4..=8).contains(&h.schema) {
-        return Err(format!("schema {} is not in -4..=8", h.schema));
+    } else if !(-4..=SCHEMA_RESERVED_MAX).contains(&h.schema) {
+        return Err(format!("schema {} is not in -4..={SCHEMA_MAX}", h.schema));
     } else if !h.custom_values.is_empty() {
         return Err("exponential buckets must not have custom bounds".into());
     }
@@ -147,6 +160,14 @@ pub fn check(h: &FloatHistogram) -> Result<(), String> {
         if buckets.iter().any(|b| *b < 0.0) {
             return Err(format!("a {side} bucket has a negative count"));
         }
+    }
+    // Sums of floats are not exact. An observation of NaN makes the sum NaN and is in no bucket.
+    let observations = h.zero_count + h.negative_buckets.iter().chain(&h.positive_buckets).sum::<f64>();
+    if is_integer && (observations > h.count || observations != h.count && !h.sum.is_nan()) {
+        return Err(format!(
+            "{observations} observations found in buckets, but the Count field is {}",
+            h.count
+        ));
     }
     Ok(())
 }

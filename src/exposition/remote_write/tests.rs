@@ -225,14 +225,32 @@ fn integer_histograms_become_counts() {
     encoder.series(&Labels::empty(), &[], &[(77, &h)]);
     assert_eq!(first_histogram(&encoder.finish()), Ok((77, h)));
 
+    let decoded = |histogram: oracle::Histogram| {
+        let series = oracle::TimeSeries { histograms: vec![histogram], ..Default::default() };
+        first_histogram(&oracle::WriteRequest { timeseries: vec![series], metadata: vec![] }.encode_to_vec())
+    };
+    // Finer than any: bucket 31 of schema 12 lies in bucket 2 of schema 8.
+    let fine = oracle::Histogram {
+        schema: 12,
+        positive_spans: vec![oracle::BucketSpan { offset: 31, length: 4 }],
+        ..histogram.clone()
+    };
+    let (_, fine) = decoded(fine).unwrap();
+    assert_eq!((fine.schema, fine.positive_spans), (8, vec![Span { offset: 2, length: 2 }]));
+    assert_eq!(fine.positive_buckets, [4.0, 6.0]);
+    // An observation of NaN is counted, and in no bucket.
+    assert!(decoded(oracle::Histogram { count_int: 13, sum: f64::NAN, ..histogram.clone() }).is_ok());
+
     for broken in [
-        oracle::Histogram { schema: 9, ..histogram.clone() },
+        oracle::Histogram { schema: 53, ..histogram.clone() },
+        oracle::Histogram { schema: -5, ..histogram.clone() },
+        oracle::Histogram { count_int: 11, ..histogram.clone() },
+        oracle::Histogram { count_int: 13, ..histogram.clone() },
+        oracle::Histogram { count_int: 11, sum: f64::NAN, ..histogram.clone() },
         oracle::Histogram { positive_deltas: vec![1, 2, 3], ..histogram.clone() },
         oracle::Histogram { positive_deltas: vec![1, -2, 3, 4], ..histogram },
     ] {
-        let series = oracle::TimeSeries { histograms: vec![broken], ..series.clone() };
-        let request = oracle::WriteRequest { timeseries: vec![series], metadata: vec![] };
-        assert!(matches!(first_histogram(&request.encode_to_vec()), Err(WireError::Histogram(_))));
+        assert!(matches!(decoded(broken), Err(WireError::Histogram(_))));
     }
 }
 

@@ -127,3 +127,20 @@ fn samples_without_room_are_refused_with_the_reason() {
     assert_eq!((reason.as_str(), stats.samples), ("duplicate sample for timestamp", 2));
     check(&ingest, "[ab]", &[(r#"a{x="1"}"#, "1=1 2=2"), (r#"b{x="1"}"#, "1=1 2=2")]);
 }
+
+#[test]
+fn what_few_bytes_stand_for_is_bounded_over_all_requests() {
+    let ingest = ingest_with(IngestLimits { requests_bytes_max: 8 << 20, ..IngestLimits::default() });
+    let send = |message: &[u8]| {
+        ingest.remote_write(&compress_snappy(message), Encoding::Snappy, RemoteWriteVersion::V1).unwrap_err()
+    };
+    // Series without labels take nothing.
+    let unnamed = send(&[0x0a, 0].repeat(1 << 20));
+    assert!(matches!(unnamed, IngestError::Partial { rejected: 1_048_576, .. }), "{unnamed}");
+    // One empty label each, an empty histogram, an empty exemplar: all of them more than they look.
+    for part in [&[0x0a, 2, 0x0a, 0][..], &[0x0a, 4, 0x0a, 0, 0x22, 0], &[0x0a, 4, 0x0a, 0, 0x1a, 0]] {
+        let error = send(&part.repeat(500_000));
+        assert!(matches!(error, IngestError::Busy(_)), "{error}");
+    }
+    assert_eq!(ingest.budget().used(), 0);
+}

@@ -1,11 +1,12 @@
 //! A request of remote write 2.0, taken apart into what one of 1.0 is taken apart into.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use super::{Part, PartHistogram, Parts};
+use super::{Part, Parts};
 use crate::exposition::remote_write::WireError;
 use crate::exposition::remote_write::v2::{Request, Series, SeriesItem, Symbols, exemplar, push_label};
+use crate::ingest::IngestError;
+use crate::ingest::budget::Charge;
 use crate::ingest::families::FamilyNote;
 use crate::ingest::features::TypeAndUnit;
 use crate::ingest::handle::Inner;
@@ -36,20 +37,33 @@ impl Scratch {
 type Described<'a> = HashSet<(&'a [u8], &'a [u8], bool)>;
 
 impl Parts {
-    pub(super) fn take_apart_v2(&mut self, message: &[u8], ingest: &Inner) -> Result<(), WireError> {
+    pub(super) fn take_apart_v2(
+        &mut self,
+        message: &[u8],
+        ingest: &Inner,
+        charge: &mut Charge,
+    ) -> Result<(), IngestError> {
         let mut scratch = std::mem::take(&mut self.v2);
         scratch.labels.clear();
-        let taken = self.take_all(message, ingest, &mut scratch);
+        let taken = self.take_all(message, ingest, &mut scratch, charge);
         self.v2 = scratch;
         taken
     }
 
-    fn take_all(&mut self, message: &[u8], ingest: &Inner, scratch: &mut Scratch) -> Result<(), WireError> {
+    fn take_all(
+        &mut self,
+        message: &[u8],
+        ingest: &Inner,
+        scratch: &mut Scratch,
+        charge: &mut Charge,
+    ) -> Result<(), IngestError> {
         scratch.symbols.read(message)?;
+        charge.grow_to(message.len() + scratch.bytes())?;
         let mut described = Described::default();
         let mut request = Request::new(message);
         while let Some(series) = request.next(&mut scratch.refs)? {
             self.take_series(series, message, ingest, scratch, &mut described)?;
+            charge.grow_to(message.len() + scratch.bytes() + self.bytes())?;
         }
         Ok(())
     }
@@ -62,7 +76,10 @@ impl Parts {
         scratch: &mut Scratch,
         described: &mut Described<'a>,
     ) -> Result<(), WireError> {
-        let of = self.series.len() as u32;
+        if scratch.refs.is_empty() {
+            self.unnamed += 1;
+            return Ok(());
+        }
         let wants_starts = ingest.features.start_times();
         let histograms_before = self.histograms.len();
         while let Some(item) = series.next_item()? {
@@ -76,14 +93,14 @@ impl Parts {
                 SeriesItem::Histogram(bytes) => {
                     let (ts, start, value) = series.histogram(bytes)?;
                     let start = if wants_starts && start <= ts { start } else { 0 };
-                    self.histograms.push(PartHistogram { of, ts, start, value: Arc::new(value) });
+                    self.add_histogram(ts, start, value);
                 }
                 SeriesItem::Exemplar(bytes) => {
                     let (refs, value, ts) = exemplar(bytes)?;
                     let text = |r: &u32| scratch.symbols.text(message, *r);
                     let pairs: Result<Vec<(&str, &str)>, WireError> =
                         refs.chunks_exact(2).map(|pair| Ok((text(&pair[0])?, text(&pair[1])?))).collect();
-                    self.exemplars.push((of, Exemplar { labels: Labels::from_pairs(pairs?), value, ts }));
+                    self.add_exemplar(Exemplar { labels: Labels::from_pairs(pairs?), value, ts });
                 }
             }
         }
@@ -123,7 +140,7 @@ impl Parts {
                 && known != Metadata::default()
             {
                 let family = family_of(metric, known.metric_type, is_native);
-                self.families.insert(family.to_owned(), FamilyNote::from(known));
+                self.note_family(family, FamilyNote::from(known));
             }
         }
         let labels = &scratch.labels[labels_at..];

@@ -1,5 +1,7 @@
 //! Functions of single elements, and the dispatch of all other calls.
 
+use std::f64::consts::LN_2;
+
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::rows::{Duplicates, Rows};
@@ -54,13 +56,16 @@ fn change_of(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Option<Change
 /// From here Go has half of `exp` for the hyperbolic functions: infinite a little before they are.
 const LARGE: f64 = 21.0;
 
+/// From here on the square of a number, which the functions of the standard library take, says no more than the number.
+const SQUARE_MAX: f64 = (1u64 << 28) as f64;
+
 fn float_function(name: &str) -> Option<fn(f64) -> f64> {
     Some(match name {
         "abs" => f64::abs,
         "acos" => f64::acos,
-        "acosh" => f64::acosh,
+        "acosh" => |v| if v > SQUARE_MAX { v.ln() + LN_2 } else { v.acosh() },
         "asin" => f64::asin,
-        "asinh" => f64::asinh,
+        "asinh" => |v| if v.abs() > SQUARE_MAX { (v.abs().ln() + LN_2).copysign(v) } else { v.asinh() },
         "atan" => f64::atan,
         "atanh" => f64::atanh,
         "ceil" => f64::ceil,
@@ -451,5 +456,15 @@ mod tests {
         check(-1.0, [1969.0, 12.0, 31.0, 23.0, 59.0, 3.0, 365.0, 31.0]);
         check(f64::NAN, [292_277_026_596.0, 12.0, 4.0, 15.0, 30.0, 0.0, 339.0, 31.0]);
         check(f64::INFINITY, [292_277_026_596.0, 12.0, 4.0, 15.0, 30.0, 0.0, 339.0, 31.0]);
+    }
+
+    #[test]
+    fn inverse_hyperbolic_functions_do_not_overflow() {
+        let (acosh, asinh) = (float_function("acosh").unwrap(), float_function("asinh").unwrap());
+        assert_eq!(acosh(1e308), 709.889_355_822_726);
+        assert_eq!(asinh(-1e308), -709.889_355_822_726);
+        assert!((asinh(3e8) - 3e8f64.asinh()).abs() < 1e-14 && (acosh(3e8) - 3e8f64.acosh()).abs() < 1e-14);
+        assert_eq!(acosh(f64::INFINITY), f64::INFINITY);
+        assert!(acosh(0.5).is_nan());
     }
 }

@@ -1,6 +1,7 @@
 use super::oracle;
 use super::*;
 use crate::exposition::remote_write::LabelPairs;
+use crate::model::Span;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -29,6 +30,9 @@ fn walk(message: &[u8]) -> Result<oracle::Request, WireError> {
                     let (timestamp, start_timestamp, value) = series.histogram(message)?;
                     one.histograms.push(oracle::Histogram {
                         count_int: value.count as u64,
+                        positive_spans: spans(&value.positive_spans),
+                        // All are of one bucket.
+                        positive_deltas: value.positive_buckets.iter().map(|b| *b as i64).collect(),
                         sum: value.sum,
                         timestamp,
                         start_timestamp,
@@ -46,6 +50,10 @@ fn walk(message: &[u8]) -> Result<oracle::Request, WireError> {
     Ok(out)
 }
 
+fn spans(spans: &[Span]) -> Vec<oracle::BucketSpan> {
+    spans.iter().map(|s| oracle::BucketSpan { offset: s.offset, length: s.length }).collect()
+}
+
 fn a_series() -> impl Strategy<Value = oracle::TimeSeries> {
     let times = (any::<i64>(), 1i64..i64::MAX);
     let sample = (-1e9..1e9f64, times.clone()).prop_map(|(value, (timestamp, start_timestamp))| {
@@ -53,7 +61,15 @@ fn a_series() -> impl Strategy<Value = oracle::TimeSeries> {
     });
     let histogram =
         (0u64..1 << 40, -1e9..1e9f64, times).prop_map(|(count_int, sum, (timestamp, start_timestamp))| {
-            oracle::Histogram { count_int, sum, timestamp, start_timestamp, ..Default::default() }
+            oracle::Histogram {
+                count_int,
+                positive_spans: vec![oracle::BucketSpan { offset: 0, length: 1 }],
+                positive_deltas: vec![count_int as i64],
+                sum,
+                timestamp,
+                start_timestamp,
+                ..Default::default()
+            }
         });
     let refs = proptest::collection::vec(0u32..300, 0..4)
         .prop_map(|refs| refs.iter().flat_map(|r| [*r, r + 1]).collect::<Vec<u32>>());
