@@ -2,7 +2,7 @@
 //! `cargo bench --bench promql_queries`, or with `few` or `many` behind it for one of them.
 //!
 //! Data: counters that grow by a seeded pseudo-random amount, in 20 groups, and classic histograms of 8 buckets, half of
-//! each. 24 h of 100,000 series would take minutes to write; the `query` bench of the project's harness has such data.
+//! each. The figures stand in `docs/benchmarks.md`. 24 h of 100,000 series would take minutes to write; the `query` bench of the project's harness has such data.
 
 #![allow(clippy::unwrap_used)] // A bench stops at what it cannot do.
 

@@ -98,10 +98,8 @@ impl Line {
             let whole = value as i64;
             self.push(itoa::Buffer::new().format(whole).as_bytes());
         } else if (1e-4..1e15).contains(&magnitude) {
-            // Within these magnitudes there is no exponent.
-            let mut buffer = zmij::Buffer::new();
-            let text = buffer.format_finite(value);
-            self.push(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+            // Within these magnitudes there is no exponent; and there is a fraction, so it does not end in `.0`.
+            self.push(zmij::Buffer::new().format_finite(value).as_bytes());
         } else {
             self.rare_float(value);
         }
