@@ -23,7 +23,7 @@ pub(super) async fn federate(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, TextError> {
-    let selectors = params.matchers()?;
+    let selectors = params.selectors()?;
     let accept = body::text(&headers, header::ACCEPT);
     let pool = state.transfers.clone();
     // No OpenMetrics, as in Prometheus: there are no types to tell.
@@ -53,7 +53,8 @@ fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut samples = Samples::default();
     let mut found = Vec::new();
-    for selector in selectors {
+    // One without any matcher selects nothing, as in Prometheus.
+    for selector in selectors.iter().filter(|matchers| !matchers.is_empty()) {
         for series in reader.select(selector, from, to) {
             let labels = series.labels();
             if labels.get(METRIC_NAME).is_none() || !seen.insert(labels.clone()) {

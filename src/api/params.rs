@@ -24,6 +24,7 @@ pub struct Params {
 
 impl Params {
     fn add(&mut self, form: &[u8]) -> Result<(), ApiError> {
+        check_form(form).map_err(|why| ApiError::bad_data(format!("error parsing form values: {why}")))?;
         for (name, value) in form_urlencoded::parse(form) {
             if self.pairs.len() == PARAMS_MAX {
                 return Err(ApiError::bad_data(format!("more than {PARAMS_MAX} parameters")));
@@ -59,9 +60,7 @@ impl Params {
     /// When it is missing or no time.
     pub fn time(&self, name: &str) -> Result<Timestamp, ApiError> {
         let text = self.get(name);
-        time::parse_time(text).ok_or_else(|| {
-            ApiError::parameter(name, format_args!("cannot parse {text:?} to a valid timestamp"))
-        })
+        time::parse_time(text).ok_or_else(|| ApiError::parameter(name, no_time(text)))
     }
 
     /// A time that may be missing.
@@ -69,7 +68,14 @@ impl Params {
     /// # Errors
     /// When it is no time.
     pub fn time_opt(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
-        if self.get(name).is_empty() { Ok(None) } else { self.time(name).map(Some) }
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        time::parse_time(text).map(Some).ok_or_else(|| {
+            let why = no_time(text);
+            ApiError::parameter(name, format_args!("invalid time value for '{name}': {why}"))
+        })
     }
 
     /// `start` and `end`, by default all of time; they may be the wrong way round.
@@ -134,20 +140,26 @@ impl Params {
         }
     }
 
-    /// The selectors of every `match[]`, each of which must not match the empty label set.
+    /// The selectors of every `match[]`.
     ///
     /// # Errors
     /// When one is no selector.
-    pub fn matchers(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        let one = |text: &str| {
-            let matchers = parse_selector(text).map_err(|reason| ApiError::parameter("match[]", reason))?;
-            if matchers.iter().all(|m| m.matches("")) {
-                let reason = "match[] must contain at least one non-empty matcher";
-                return Err(ApiError::parameter("match[]", reason));
-            }
-            Ok(matchers)
-        };
+    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let one = |text: &str| parse_selector(text).map_err(|reason| ApiError::parameter("match[]", reason));
         self.all("match[]").map(one).collect()
+    }
+
+    /// As [`Params::selectors`], none of which may match the empty label set.
+    ///
+    /// # Errors
+    /// When one is no selector, or has no matcher that needs a label.
+    pub fn matchers(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let selectors = self.selectors()?;
+        if selectors.iter().any(|matchers| matchers.iter().all(|m| m.matches(""))) {
+            let reason = "match[] must contain at least one non-empty matcher";
+            return Err(ApiError::parameter("match[]", reason));
+        }
+        Ok(selectors)
     }
 }
 
@@ -165,6 +177,27 @@ impl FromRequest<Arc<ApiState>> for Params {
         }
         Ok(params)
     }
+}
+
+fn no_time(text: &str) -> String {
+    format!("cannot parse {text:?} to a valid timestamp")
+}
+
+/// Refuses what Go's `url.ParseQuery` does: what is no escape, and semicolons between pairs.
+fn check_form(form: &[u8]) -> Result<(), String> {
+    for pair in form.split(|b| *b == b'&') {
+        if pair.contains(&b';') {
+            return Err("invalid semicolon separator in query".to_owned());
+        }
+        let percents = pair.iter().enumerate().filter(|(_, b)| **b == b'%');
+        for (at, _) in percents {
+            let escape = &pair[at..pair.len().min(at + 3)];
+            if escape.len() < 3 || !escape[1..].iter().all(u8::is_ascii_hexdigit) {
+                return Err(format!("invalid URL escape {:?}", String::from_utf8_lossy(escape)));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_form(headers: &axum::http::HeaderMap) -> bool {
@@ -192,12 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn malformed_forms_are_refused() {
+        for (form, text) in [
+            ("query=1;time=2", "error parsing form values: invalid semicolon separator in query"),
+            ("a=1&query=%zz1", r#"error parsing form values: invalid URL escape "%zz""#),
+            ("%=1", r#"error parsing form values: invalid URL escape "%=1""#),
+            ("query=5%", r#"error parsing form values: invalid URL escape "%""#),
+            ("query=%f", r#"error parsing form values: invalid URL escape "%f""#),
+        ] {
+            assert_eq!(Params::default().add(form.as_bytes()).unwrap_err().message, text, "{form}");
+        }
+        assert_eq!(parsed("&a=%41%3b+%25&&b").get("a"), "A; %");
+    }
+
+    #[test]
+    fn only_federation_takes_selectors_that_match_nothing() {
+        let params = parsed("match[]=up&match[]={}&match[]={a=~\".*\"}");
+        assert_eq!(params.selectors().unwrap().len(), 3);
+        assert!(params.matchers().unwrap_err().message.contains("non-empty matcher"));
+        assert!(parsed("match[]={").selectors().is_err());
+    }
+
+    #[test]
     fn bad_values_name_their_parameter() {
         let params = parsed("start=x&end=1&limit=-1&n=1.5&flag=perhaps&d=5x");
         for (error, text) in [
             (
                 params.time("start").unwrap_err(),
                 r#"invalid parameter "start": cannot parse "x" to a valid timestamp"#,
+            ),
+            (
+                params.time_opt("start").unwrap_err(),
+                r#"invalid parameter "start": invalid time value for 'start': cannot parse "x" to a valid timestamp"#,
             ),
             (
                 params.time("time").unwrap_err(),

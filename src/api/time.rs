@@ -10,10 +10,34 @@ pub const FARTHEST_MS: Timestamp = 1 << 53;
 /// A Unix time in seconds, or RFC 3339; `None` if it is neither.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Timestamp> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return seconds_to_ms(seconds);
+    if let Some(seconds) = number(text) {
+        seconds_to_ms(seconds)?;
+        // As in Prometheus the fraction is rounded by itself: of the whole, 1795550500.0005 is above .0005.
+        let fraction = (seconds.fract() * 1000.0).round() / 1000.0;
+        #[allow(clippy::cast_possible_truncation, reason = "below 2^53, and below 2^30")]
+        let (whole, nanoseconds) = (seconds.trunc() as i64, (fraction * 1e9) as i64);
+        return Some(whole * 1000 + nanoseconds.div_euclid(1_000_000));
+    }
+    // RFC 3339 itself allows a blank instead of the `T`, small letters and leap seconds; Go does not.
+    let strict = text.as_bytes().get(10) == Some(&b'T')
+        && !text.ends_with('z')
+        && text.as_bytes().get(17..19).is_some_and(|s| s != b"60");
+    if !strict {
+        return None;
     }
     DateTime::parse_from_rfc3339(text).ok().map(|t| t.timestamp_millis())
+}
+
+/// A decimal number; underscores may stand between digits, as in Go.
+fn number(text: &str) -> Option<f64> {
+    if !text.contains('_') {
+        return text.parse().ok();
+    }
+    let bytes = text.as_bytes();
+    let digit = |at: Option<usize>| at.and_then(|i| bytes.get(i)).is_some_and(u8::is_ascii_digit);
+    let between = |i: usize| digit(i.checked_sub(1)) && digit(Some(i + 1));
+    let separate = (0..bytes.len()).all(|i| bytes[i] != b'_' || between(i));
+    if separate { text.replace('_', "").parse().ok() } else { None }
 }
 
 /// Seconds as milliseconds; `None` for what is no number or too far away.
@@ -29,7 +53,7 @@ pub fn seconds_to_ms(seconds: f64) -> Option<Timestamp> {
 /// # Errors
 /// Prometheus's text.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
+    if let Some(seconds) = number(text) {
         // A duration below a millisecond still is one.
         let ms = seconds_to_ms(seconds)
             .ok_or_else(|| format!("cannot parse {text:?} to a valid duration. It overflows int64"))?;
@@ -95,6 +119,21 @@ mod tests {
             ("1e9", Some(1_000_000_000_000)),
             ("2015-06-03T13:21:58.555Z", Some(1_433_337_718_555)),
             ("2015-06-03T14:21:58+01:00", Some(1_433_337_718_000)),
+            ("1_000", Some(1_000_000)),
+            ("1_0.5", Some(10_500)),
+            ("1__0", None),
+            ("_1", None),
+            ("1_", None),
+            ("1_.5", None),
+            ("1795550500.0005", Some(1_795_550_500_000)),
+            ("1795550500.0015", Some(1_795_550_500_001)),
+            ("1795550500.9999", Some(1_795_550_501_000)),
+            ("-1.0005", Some(-1_000)),
+            ("-0.25", Some(-250)),
+            ("2026-11-24 20:00:00Z", None),
+            ("2026-11-24t20:00:00Z", None),
+            ("2026-11-24T20:00:00z", None),
+            ("2026-11-24T20:00:60Z", None),
             ("", None),
             ("yesterday", None),
             ("NaN", None),

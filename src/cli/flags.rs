@@ -70,7 +70,7 @@ pub(super) enum Promql {
     /// Lay an expression out, over several lines where one would get too long.
     Format {
         /// The expression; `-` reads it from standard input.
-        #[arg(value_name = "EXPR", allow_negative_numbers = true)]
+        #[arg(value_name = "EXPR", allow_hyphen_values = true)]
         expr: String,
     },
     /// Evaluate an expression and show its plan: what each selector touched, and the time of each operator.

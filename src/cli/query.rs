@@ -48,6 +48,9 @@ pub(super) fn range(flags: RangeFlags) -> Result<Asked, String> {
 /// What is to be explained: a range query if a start or a step is given.
 pub(super) fn explain(flags: ExplainFlags) -> Result<Asked, String> {
     let ExplainFlags { time, start, end, step, asking } = flags;
+    if asking.format == super::show::Format::Csv {
+        return Err("-o csv: a plan is shown as a table or as json".to_owned());
+    }
     let times = match (&start, &step) {
         (None, None) => Times::At(moment("time", time.as_deref().or(end.as_deref()), now())?),
         _ => span(start.as_deref(), end.as_deref(), step.as_deref())?,

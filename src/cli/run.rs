@@ -42,7 +42,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
     if cli.version {
         return Ok(Command::Version);
     }
-    let usage = |message: String| Cli::command().error(clap::error::ErrorKind::InvalidValue, message);
+    let usage =
+        |message: String| invoked(&command, &matches).error(clap::error::ErrorKind::InvalidValue, message);
     let of_check = |names: &[String]| features(names, &mut Vec::new()).map(|f| f.promql).map_err(usage);
     match cli.command {
         None => serve(cli.serve, flags, warnings).map_err(usage),
@@ -72,6 +73,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             Ok(Command::TestPromql { files, thorough })
         }
     }
+}
+
+/// The innermost command that was named: its usage is shown with an error.
+fn invoked(command: &clap::Command, matches: &clap::ArgMatches) -> clap::Command {
+    let (mut command, mut matches) = (command, matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        let Some(sub) = command.find_subcommand(name) else { break };
+        (command, matches) = (sub, inner);
+    }
+    command.clone()
 }
 
 fn serve(
@@ -155,6 +166,30 @@ mod tests {
             Err(error) => error.to_string(),
             Ok(other) => panic!("{args:?}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn errors_show_the_usage_of_their_command() {
+        for (args, message, usage) in [
+            (&["promql", "explain", "-o", "csv", "up"][..], "-o csv: a plan is", "promql explain"),
+            (&["query", "range", "--step=x", "up"], "--step: cannot parse", "query range"),
+            (&["query", "instant", "--time=x", "up"], "--time \"x\"", "query instant"),
+        ] {
+            let text = error(args);
+            assert!(text.contains(message) && text.contains(&format!("Usage: streamgate {usage}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expression_to_lay_out_may_begin_with_a_minus() {
+        for expr in ["-a", "--a", "-1", "-"] {
+            let args = ["streamgate", "promql", "format", expr].map(OsString::from);
+            match parse(args) {
+                Ok(Command::PromqlFormat { expr: got }) => assert_eq!(got, expr),
+                other => panic!("{expr}: {other:?}"),
+            }
+        }
+        assert!(error(&["promql", "format", "--help"]).contains("Usage: streamgate promql format"));
     }
 
     #[test]

@@ -89,6 +89,9 @@ fn time(seconds: &Value) -> String {
     crate::api::rfc3339_seconds(seconds.as_f64().unwrap_or(0.0))
 }
 
+/// No column is padded to more characters than this.
+const WIDTH_MAX: usize = 100;
+
 fn table(data: &Value, out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<[String; 3]> = points(data)
         .into_iter()
@@ -102,7 +105,9 @@ fn table(data: &Value, out: &mut dyn Write) -> io::Result<()> {
         })
         .collect();
     let head = ["SERIES", "TIME", "VALUE"];
-    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(head[i].len());
+    // What is longer than most moves only its own row's columns.
+    let lengths = |i: usize| rows.iter().map(move |r| r[i].chars().count()).filter(|n| *n <= WIDTH_MAX);
+    let width = |i: usize| lengths(i).max().unwrap_or(0).max(head[i].len());
     let (first, second) = (width(0), width(1));
     if !rows.is_empty() {
         writeln!(out, "{:<first$}  {:<second$}  {}", head[0], head[1], head[2])?;
@@ -153,6 +158,19 @@ mod tests {
         let mut out = Vec::new();
         answer(&given, format, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_long_series_does_not_pad_the_others() {
+        let long = "x".repeat(200);
+        let vector = json!({"resultType": "vector", "result": [
+            {"metric": {"__name__": "up"}, "value": [0, "1"]},
+            {"metric": {"__name__": long}, "value": [0, "2"]},
+        ]});
+        let expected = format!(
+            "SERIES  TIME                  VALUE\nup      1970-01-01T00:00:00Z  1\n{long}  1970-01-01T00:00:00Z  2\n"
+        );
+        check(vector, Format::Table, &expected);
     }
 
     #[test]

@@ -70,7 +70,7 @@ async fn bad_queries_are_refused_in_prometheus_words() {
             "query?query=up&time=x",
             400,
             "bad_data",
-            r#"invalid parameter "time": cannot parse "x" to a valid timestamp"#,
+            r#"invalid parameter "time": invalid time value for 'time': cannot parse "x" to a valid timestamp"#,
         ),
         ("query?query=sum(", 400, "bad_data", r#"invalid parameter "query": 1:"#),
         ("query", 400, "bad_data", r#"invalid parameter "query""#),
@@ -193,7 +193,7 @@ async fn rules_and_their_alerts_are_shown() {
         ("match[]=%7Bseverity%3D%22none%22%7D", vec![]),
         ("match[]=%7Bseverity%3D%22page%22%7D", vec![("g1".to_owned(), 1), ("g2".to_owned(), 1)]),
         ("group_limit=1", vec![("g1".to_owned(), 2)]),
-        ("group_limit=1&group_next_token=shipped:r.yml;g2", vec![("g2".to_owned(), 2)]),
+        ("group_limit=1&group_next_token=shipped:r.yml%3Bg2", vec![("g2".to_owned(), 2)]),
     ] {
         assert_eq!(names(&server.get(&format!("/api/v1/rules?{query}")).await.data()), expected, "{query}");
     }

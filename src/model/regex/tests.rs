@@ -42,6 +42,8 @@ fn means_what_go_means() {
     check("a(?i)b|c", &["aB", "C"], &["A"]);
     check("(?-s:a.b)", &["axb"], &["a\nb"]);
     check(r"\p{Greek}\PL\pN\p{^Lu}", &["α-1a"], &["a-1a"]);
+    check(r"\p{greek}\p{Letter}\p{lowercase-letter}", &["αbc"], &["abc", "αbC"]);
+    check(r"\p{ASCII}\p{Old Persian}\p{Any}[\p{Cs}x]", &["a\u{103a0}bx"], &["ä\u{103a0}bx"]);
     check("(?m)^a$.*", &["a", "a\nb"], &["ab"]);
     check("^a$", &["a"], &["ba", "a\n"]);
     check(r"\ba\B", &[], &["a"]);
@@ -83,7 +85,10 @@ fn errors_are_gos() {
         ("[z-a]", "invalid character class range: `z-a`"),
         ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
         (r"\pX", r"invalid character class range: `\pX`"),
-        (r"\p{greek}", r"invalid character class range: `\p{greek}`"),
+        (r"\p{Lowercase}", r"invalid character class range: `\p{Lowercase}`"),
+        (r"\p{IsGreek}", r"invalid character class range: `\p{IsGreek}`"),
+        (r"\p{Zyyy}", r"invalid character class range: `\p{Zyyy}`"),
+        (r"\p{Katakana_Or_Hiragana}", r"invalid character class range: `\p{Katakana_Or_Hiragana}`"),
         (r"\p", r"invalid character class range: `\p`"),
         (r"\q", r"invalid escape sequence: `\q`"),
         (r"\1", r"invalid escape sequence: `\1`"),

@@ -296,7 +296,17 @@ impl Context<'_> {
         d.map_or(Ok(0), |d| self.duration(d))
     }
 
-    /// Milliseconds of a range or step, which must be above zero.
+    /// Milliseconds of a range, which must be above zero; one below a millisecond has none.
+    pub fn range_ms(&self, d: &DurationExpr) -> Result<i64> {
+        match d {
+            // The parser has looked at it.
+            DurationExpr::Literal(ms) => Ok(*ms),
+            d if self.duration_seconds(d)? > 0.0 => self.duration(d),
+            d => self.positive(d),
+        }
+    }
+
+    /// Milliseconds of a step, which must be above zero.
     pub fn positive(&self, d: &DurationExpr) -> Result<i64> {
         match self.duration(d)? {
             ms if ms > 0 => Ok(ms),

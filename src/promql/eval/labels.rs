@@ -86,9 +86,12 @@ fn hold_value(ctx: &Context<'_>, row: usize, bytes: usize) -> Result<()> {
 pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
     let text = |i: usize| call.args.get(i).map_or(Ok(""), string_literal);
     let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
-    let Ok(regex) = GoRegex::anchored(pattern) else {
-        return fail(format!("invalid regular expression in label_replace(): {pattern}"));
-    };
+    let invalid = || fail(format!("invalid regular expression in label_replace(): {pattern}"));
+    let Ok(regex) = GoRegex::anchored(pattern) else { return invalid() };
+    // Prometheus reads the pattern within a group: a `\Q` without its `\E` takes what closes that.
+    if pattern.contains("\\Q") && GoRegex::unanchored(&format!("^(?s:{pattern})$")).is_err() {
+        return invalid();
+    }
     checked_label_name(dst, "label_replace", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
     let references = replacement.matches('$').count();

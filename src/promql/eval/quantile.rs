@@ -61,11 +61,11 @@ pub(super) fn classic_quantile(q: f64, buckets: &mut Vec<Classic>) -> (f64, Opti
     }
     let Some(lifted) = prepare(buckets) else { return (f64::NAN, None) };
     let last = buckets.len() - 1;
-    if buckets.len() < 2 || buckets[last].count == 0.0 || buckets[last].count.is_nan() {
+    if buckets.len() < 2 || buckets[last].count == 0.0 {
         return (f64::NAN, None);
     }
     let mut rank = q * buckets[last].count;
-    let at = buckets[..last].partition_point(|b| b.count < rank);
+    let at = first_at_least(rank, &buckets[..last]);
     if at == last {
         return (buckets[last - 1].upper, lifted);
     }
@@ -79,6 +79,21 @@ pub(super) fn classic_quantile(q: f64, buckets: &mut Vec<Classic>) -> (f64, Opti
         rank -= buckets[at - 1].count;
     }
     (lower + (buckets[at].upper - lower) * (rank / count), lifted)
+}
+
+/// The first bucket with a count of at least `rank`. NaN is not: which one is found then depends on where is looked, so
+/// this looks where Go's `sort.Search` does.
+fn first_at_least(rank: f64, buckets: &[Classic]) -> usize {
+    let (mut from, mut to) = (0, buckets.len());
+    while from < to {
+        let middle = usize::midpoint(from, to);
+        if buckets[middle].count >= rank {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    from
 }
 
 /// Sorts and unites equal bounds; false without a bucket up to +Inf.
@@ -361,6 +376,19 @@ mod tests {
         assert!(classic_quantile(0.5, &mut buckets(&[(1.0, 5.0)])).0.is_nan());
         let mut b: Vec<Classic> = buckets(&[(1.0, 5.0), (2.0, 3.0), (4.0, 8.0), (inf, 10.0)]);
         assert_eq!(classic_fraction(0.0, 2.0, &mut b), 0.3, "fractions take shrinking counts as they are");
+    }
+
+    #[test]
+    fn counts_that_are_no_number_are_below_every_rank() {
+        let buckets = |pairs: &[(f64, f64)]| -> Vec<Classic> {
+            pairs.iter().map(|(upper, count)| Classic { upper: *upper, count: *count }).collect()
+        };
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        for (c, quantile) in [([nan; 4], 5.0), ([1.0, nan, 9.0, nan], 5.0), ([8.0, nan, 2.0, 10.0], 5.0)] {
+            let mut b = buckets(&[(1.0, c[0]), (2.0, c[1]), (5.0, c[2]), (inf, c[3])]);
+            assert_eq!(classic_quantile(0.5, &mut b).0, quantile, "{c:?}");
+        }
+        assert_eq!(classic_quantile(0.5, &mut buckets(&[(1.0, 1.0), (2.0, nan), (inf, 10.0)])).0, 2.0);
     }
 
     /// What `delta` makes of a gauge that falls.

@@ -205,6 +205,42 @@ fn labels_that_functions_make_are_bounded() {
 }
 
 #[test]
+fn ranges_below_a_millisecond_have_no_samples() {
+    let storage = storage(3, 10);
+    let at = QueryRequest::instant(60_000);
+    let none = |query: &str| match run(query, &at, limits(1000), &storage).unwrap().value {
+        Value::Matrix(m) => m.is_empty(),
+        Value::Vector(v) => v.is_empty(),
+        other => panic!("{query}: {other:?}"),
+    };
+    for range in ["0.0001", "0.0001:1s", "0.0002 * 2", "1ms / 3", "1ms / 3:7s"] {
+        assert!(none(&format!("x_total[{range}]")), "{range}");
+        for function in ["rate", "last_over_time", "deriv", "quantile_over_time"] {
+            let q = if function == "quantile_over_time" { "0.5, " } else { "" };
+            assert!(none(&format!("{function}({q}x_total[{range}])")), "{function} {range}");
+        }
+    }
+    assert!(!none("x_total[0.001]"));
+    for query in ["x_total[1m - 2m]", "x_total[1m - 1m]", "x_total[5m:0.0001]"] {
+        let error = run(query, &at, limits(1000), &storage).unwrap_err().to_string();
+        assert!(error.ends_with("duration must be greater than 0"), "{query}: {error}");
+    }
+}
+
+#[test]
+fn label_replace_reads_its_pattern_within_a_group() {
+    let storage = storage(1, 10);
+    let at = QueryRequest::instant(60_000);
+    let replaced = |pattern: &str| {
+        let query = format!(r#"label_replace(x_total, "z", "$0", "n", "{pattern}")"#);
+        run(&query, &at, limits(1000), &storage).map(drop).map_err(|e| e.to_string())
+    };
+    assert!(replaced(r"\\Q0\\E").is_ok() && replaced(r"\\p{Number}|\\p{greek}").is_ok());
+    let error = replaced(r"\\Q0").unwrap_err();
+    assert!(error.ends_with(r"invalid regular expression in label_replace(): \Q0"), "{error}");
+}
+
+#[test]
 fn a_cancelled_or_late_query_stops() {
     let storage = storage(10, 10);
     let request = QueryRequest::instant(60_000);

@@ -391,14 +391,14 @@ impl Context<'_> {
 
     fn window_spec(&self, m: &MatrixSelector) -> Result<WindowSpec> {
         let (offset, at) = self.shift(&m.vector.shift)?;
-        let range = self.positive(&m.range)?;
+        let range = self.range_ms(&m.range)?;
         Ok(WindowSpec { range, offset, at, mode: m.vector.mode, lookback: self.lookback })
     }
 
     /// Evaluates what is inside a subquery over its own grid, which covers all windows that `grid` needs.
     fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Lazy, Grid, WindowSpec)> {
         let (offset, at) = self.shift(&s.shift)?;
-        let range = self.positive(&s.range)?;
+        let range = self.range_ms(&s.range)?;
         let step = match &s.step {
             Some(d) => self.positive(d)?,
             None => self.options.default_subquery_step_ms.max(1),

@@ -39,12 +39,17 @@ impl Parser<'_> {
     /// The duration behind `offset`.
     pub(super) fn offset_duration(&mut self) -> Result<(DurationExpr, usize), ParseError> {
         let context = Context::Offset;
-        let sign = match self.peek() {
-            Kind::Add | Kind::Sub => Some(self.take()),
-            _ => None,
-        };
+        let (mut signs, mut negative) = (0, false);
+        while matches!(self.peek(), Kind::Add | Kind::Sub) {
+            let sign = self.take();
+            negative ^= sign.kind == Kind::Sub;
+            signs += 1;
+            if signs == 2 {
+                self.need_duration_expressions(&sign.pos)?;
+            }
+        }
         let (mut duration, _, depth) = self.duration_primary(context)?;
-        if sign.is_some_and(|s| s.kind == Kind::Sub) {
+        if negative {
             duration = negated(duration);
         }
         Ok((whole(duration), depth + 1))

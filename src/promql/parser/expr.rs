@@ -186,7 +186,7 @@ impl<'a> Parser<'a> {
             };
             if matching.cardinality != Cardinality::OneToOne {
                 self.take();
-                if self.peek() == Kind::LeftParen {
+                if self.peek() == Kind::LeftParen || !self.continues_operation() {
                     matching.include = self.labels()?;
                 }
             }
@@ -211,6 +211,17 @@ impl<'a> Parser<'a> {
             _ => {}
         }
         Ok((return_bool, matching))
+    }
+
+    /// Whether the next token may stand behind `group_left`: the right operand begins with it, or `fill` follows.
+    fn continues_operation(&self) -> bool {
+        let kind = self.peek();
+        kind.is_metric_name()
+            || matches!(
+                kind,
+                Kind::Number | Kind::Duration | Kind::String | Kind::LeftParen | Kind::LeftBrace
+            )
+            || matches!(kind, Kind::Add | Kind::Sub | Kind::Fill | Kind::FillLeft | Kind::FillRight)
     }
 
     /// The number in parentheses behind `fill`.

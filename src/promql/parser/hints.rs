@@ -52,7 +52,10 @@ fn keyword(text: &str, tokens: &[Token], fault: usize) -> Option<String> {
     let words = || functions::keywords().iter().map(|k| k.word);
     let here = tokens.get(fault)?;
     if here.kind == Kind::Identifier {
-        return nearest(&text[here.pos.clone()], words());
+        let word = &text[here.pos.clone()];
+        // A keyword in a place where it means nothing is no slip of the pen.
+        let is_keyword = words().any(|w| w.eq_ignore_ascii_case(word));
+        return if is_keyword { None } else { nearest(word, words()) };
     }
     let before = tokens.get(fault.checked_sub(1)?)?;
     if before.kind == Kind::Identifier && matches!(here.kind, Kind::By | Kind::Without) {

@@ -34,7 +34,7 @@ pub const MAX_LENGTH: usize = 256 * 1024;
 /// the tree takes.
 pub const MAX_DEPTH: usize = 400;
 
-/// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
+/// How many parentheses, calls, signs and `^` may stand within each other: the parser takes more stack for a level than
 /// those who walk the tree later.
 pub const MAX_NESTING: usize = 128;
 

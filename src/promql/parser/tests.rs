@@ -177,6 +177,12 @@ fn says_what_prometheus_says() {
             "foo{a=\"b\" c=\"d\"}",
             "1:11: unexpected identifier \"c\" in label matching, expected \",\" or \"}\"",
         ),
+        (
+            "a + on(i) group_left group_right b",
+            "1:22: unexpected <group_right> in grouping opts, expected \"(\"",
+        ),
+        ("a + on(i) group_left bool b", "1:22: unexpected <bool> in grouping opts, expected \"(\""),
+        ("a + on(i) group_right * b", "1:23: unexpected <op:*> in grouping opts, expected \"(\""),
         ("foo{,}", "1:5: unexpected \",\" in label matching, expected identifier or \"}\""),
         ("foo{$x}", "1:5: unexpected character inside braces: '$'"),
         ("foo{a=\"b", "1:7: unterminated quoted string"),
@@ -246,6 +252,19 @@ fn says_what_prometheus_says() {
 }
 
 #[test]
+fn an_offset_may_have_several_signs() {
+    let all = |text: &str| parse_with(text, Features::all()).map(|e| e.to_string()).map_err(|e| e.message);
+    assert_eq!(all("up offset --5m"), Ok("up offset 5m".to_owned()));
+    assert_eq!(all("up offset -+- -(5m)"), Ok("up offset -(5m)".to_owned()));
+    assert_eq!(
+        parse("up offset - -5m").unwrap_err().message,
+        "experimental duration expression is not enabled"
+    );
+    // Behind the sign comes a duration, not a sum.
+    assert!(all("up offset -").is_err());
+}
+
+#[test]
 fn hints_at_what_was_meant() {
     for (text, hint) in [
         ("rte(foo[5m])", Some("did you mean \"rate\"?")),
@@ -261,6 +280,8 @@ fn hints_at_what_was_meant() {
         ("foo = 5", Some("did you mean \"==\"?")),
         ("foo{a==\"b\"}", None),
         ("foo +", None),
+        ("foo{a=\"x\" or a=\"y\"}", None),
+        ("foo OR OR bar", None),
         ("summ(foo)", Some("did you mean \"sum\"?")),
         ("histogram_quntile(0.9, foo)", Some("did you mean \"histogram_quantile\"?")),
         ("xyzzy(foo)", None),

@@ -73,6 +73,9 @@ fn instant(
             return Err(format!("the script must give {labels} one value"));
         };
         let Some(value) = left.remove(labels) else {
+            if expected[..i].iter().any(|(before, _)| before == labels) {
+                return Err(format!("the script expects {labels} twice"));
+            }
             let got: Vec<String> = got.iter().map(|(l, v)| format!("{l} {}", shown_point(v))).collect();
             return Err(format!("{labels} is missing, got [{}]", got.join(", ")));
         };
@@ -102,6 +105,9 @@ fn range(
             // A line without points stands for no series.
             if points.iter().all(|p| *p == Point::None) {
                 continue;
+            }
+            if expected.iter().filter(|(l, _)| l == labels).count() > 1 {
+                return Err(format!("the script expects {labels} twice"));
             }
             let got: Vec<String> = got.iter().map(|s| s.labels.to_string()).collect();
             return Err(format!("{labels} is missing, got [{}]", got.join(", ")));

@@ -93,7 +93,13 @@ type Item<'a> = (Vec<Point>, &'a str);
 /// `_`, `_x5`, `stale`, `1`, `1x5`, `1+2x5`.
 fn plain_item(text: &str) -> Result<Item<'_>, String> {
     let (word, tail) = text.split_at(text.find([' ', '\t']).unwrap_or(text.len()));
-    let bad = || format!("expected a sample, got {word:?}");
+    let bad = || {
+        let times = word.rsplit_once('x').map_or("", |(_, times)| times);
+        if !times.is_empty() && times.bytes().all(|b| b.is_ascii_digit()) && repetition_of(times).is_none() {
+            return format!("more than {MAX_POINTS} points on a line");
+        }
+        format!("expected a sample, got {word:?}")
+    };
     if let Some(rest) = word.strip_prefix('_') {
         let times = if rest.is_empty() { 1 } else { repetition(rest).ok_or_else(bad)? };
         return Ok((vec![Point::None; times], tail));
@@ -123,7 +129,11 @@ fn plain_item(text: &str) -> Result<Item<'_>, String> {
 
 /// The number behind an `x`.
 fn repetition(text: &str) -> Option<usize> {
-    text.strip_prefix('x')?.parse().ok().filter(|n| *n <= MAX_POINTS)
+    repetition_of(text.strip_prefix('x')?)
+}
+
+fn repetition_of(digits: &str) -> Option<usize> {
+    digits.parse().ok().filter(|n| *n <= MAX_POINTS)
 }
 
 /// A whole text that is one number.
@@ -224,7 +234,12 @@ fn histogram(text: &str) -> Result<(FloatHistogram, bool, &str), String> {
             numbers.ok_or_else(|| format!("expected numbers for {key}, got {value:?}"))
         };
         match key {
-            "schema" => h.schema = int()?,
+            "schema" => {
+                h.schema = int()?;
+                if !matches!(h.schema, -53 | -4..=8) {
+                    return Err(format!("a schema is -4 to 8, or -53 for custom buckets, not {}", h.schema));
+                }
+            }
             "sum" => h.sum = float()?,
             "count" => h.count = float()?,
             "z_bucket" => h.zero_count = float()?,
@@ -346,6 +361,11 @@ mod tests {
         {
             assert!(points(bad).is_err(), "{bad}");
         }
+        for many in ["1x1000000000", "1+1x99999999999999999999", "_x1000001", "stalex1000001"] {
+            assert_eq!(points(many), Err("more than 1000000 points on a line".to_owned()), "{many}");
+        }
+        let error = points("{{schema:99}}").unwrap_err();
+        assert_eq!(error, "a schema is -4 to 8, or -53 for custom buckets, not 99");
     }
 
     #[test]

@@ -133,6 +133,14 @@ fn time(text: &str) -> Result<i64, String> {
     }
 }
 
+/// A step.
+fn above_zero(text: &str) -> Result<i64, String> {
+    match time(text)? {
+        ms if ms > 0 => Ok(ms),
+        _ => Err(format!("the step must be above zero, got {text}")),
+    }
+}
+
 fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<CommandKind, Fault> {
     let mut words = header.split_whitespace();
     let classic_too = match words.next().unwrap_or_default().to_ascii_lowercase().as_str() {
@@ -143,7 +151,7 @@ fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<
     let (Some(step), None) = (words.next(), words.next()) else {
         return Err((0, "load takes a step".to_owned()));
     };
-    let step_ms = time(step).map_err(|e| (0, e))?;
+    let step_ms = above_zero(step).map_err(|e| (0, e))?;
     let mut series = Vec::new();
     let mut start_times: Option<(Labels, Vec<Option<i64>>)> = None;
     for (line, text) in lines {
@@ -217,7 +225,7 @@ fn eval_header(header: &str) -> Result<Eval, String> {
             expect("to", word())?;
             let to = time(word())?;
             expect("step", word())?;
-            (from, to, time(word())?)
+            (from, to, above_zero(word())?)
         }
         other => return Err(format!("expected \"instant\" or \"range\", got {other:?}")),
     };
@@ -293,4 +301,22 @@ fn text(rest: &str) -> Result<Text, String> {
 
 fn matching(pattern: &str) -> Result<Text, String> {
     GoRegex::unanchored(pattern.trim()).map(Text::Matching).map_err(|e| e.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_a_fault_of_its_line() {
+        for (script, line, message) in [
+            ("clear\nload 0s\n  a 1", 2, "the step must be above zero, got 0s"),
+            ("load -5s\n  a 1", 1, "the step must be above zero, got -5s"),
+            ("eval range from 0 to 1m step 0 1\n  {} 1", 1, "the step must be above zero, got 0"),
+            ("load 5s\n  a {{schema:99}}", 2, "a schema is -4 to 8, or -53 for custom buckets, not 99"),
+        ] {
+            let Some(error) = parse(script).1 else { panic!("{script} passes") };
+            assert_eq!((error.line, error.message.as_str()), (line, message), "{script}");
+        }
+    }
 }
