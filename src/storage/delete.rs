@@ -56,6 +56,8 @@ impl Db {
         if let Some(dir) = &self.dir {
             // What is late is deleted where it belongs.
             self.merge_late(&dir.path).map_err(|e| StorageError::Write(e.to_string()))?;
+            // That it is in its block has to be known after a loss of power, or what is deleted there comes late again.
+            self.flush()?;
         }
         let mut done = SeriesDeleted::default();
         let head = self.with_deletion(selectors, from, to, &mut done);

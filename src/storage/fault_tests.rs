@@ -1,5 +1,7 @@
 //! A disk that fails, at every operation of a day's work once: nothing that was acknowledged is lost.
 
+mod operations;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -82,12 +84,17 @@ impl World {
 
     /// One batch; returns whether it was acknowledged.
     fn commit(&mut self, round: i64) -> bool {
+        let ts = round * 150;
+        self.send(round, (round - LIFE).max(0)..=round, ts)
+    }
+
+    /// A sample of each of these series at a time; returns whether it was acknowledged.
+    fn send(&mut self, round: i64, series: impl IntoIterator<Item = i64>, ts: Timestamp) -> bool {
         let before = self.disk.faults();
         let storage = self.storage().clone();
         let mut a = storage.appender();
         let mut batch = Written::new();
-        let ts = round * 150;
-        for i in (round - LIFE).max(0)..=round {
+        for i in series {
             let series = a.series(&labels(i)).unwrap();
             let value = (ts * 7 + i) as f64 / 8.0;
             if i % 4 == 3 {
@@ -104,7 +111,8 @@ impl World {
             self.hit = Some(round);
         }
         match done {
-            Ok(_) => {
+            Ok(stats) => {
+                assert_eq!((stats.samples + stats.repeated) as usize, batch.len(), "{stats:?}");
                 if self.options.fsync == FsyncPolicy::Always {
                     self.durable.extend(&batch);
                 }
@@ -118,24 +126,23 @@ impl World {
         }
     }
 
-    fn held(&self) -> Written {
-        let mut held = Written::new();
-        for series in self.storage().reader().select(&[], Timestamp::MIN, Timestamp::MAX).iter() {
-            let mut samples = Samples::default();
-            series.read(Timestamp::MIN, Timestamp::MAX, &mut samples);
-            let floats = samples.ts.iter().copied().zip(samples.vs.iter().map(|v| v.to_bits()));
-            let histograms =
-                samples.hist_ts.iter().copied().zip(samples.hists.iter().map(|h| h.sum.to_bits()));
-            let id: i64 = series.labels().get("id").unwrap().parse().unwrap();
-            assert_eq!(series.labels(), &labels(id));
-            held.extend(floats.chain(histograms).map(|(ts, v)| ((id, ts), v)));
+    /// What is held. A scratch file in which a bit flipped makes reading partial until a restart.
+    fn held(&mut self, kind: Kind) -> Written {
+        let (held, partial) = held(self.storage());
+        if !partial {
+            return held;
         }
+        assert_eq!(kind, Kind::BitFlip);
+        self.storage = None;
+        self.open();
+        let (held, partial) = super::fault_tests::held(self.storage());
+        assert!(!partial);
         held
     }
 
     /// All that must be there is there, and nothing that was never written.
-    fn check(&self, kind: Kind, what: &str) {
-        let held = self.held();
+    fn check(&mut self, kind: Kind, what: &str) {
+        let held = self.held(kind);
         for (key, value) in &held {
             assert_eq!(self.attempted.get(key), Some(value), "{what}: never written: {key:?}");
         }
@@ -157,7 +164,7 @@ impl World {
         self.disk.restart();
         self.open();
         if matches!(kind, Kind::PowerLoss | Kind::PowerLossTorn) {
-            let held = self.held();
+            let held = self.held(kind);
             let durable = &self.durable;
             self.acknowledged.retain(|key, _| held.contains_key(key) || durable.contains_key(key));
         }
@@ -203,6 +210,7 @@ impl World {
             }
         }
         self.disk.restart();
+        self.check(kind, what);
         self.maintain(ROUNDS + 10);
         let done = self.storage().maintain((ROUNDS + 20) * 150);
         assert_eq!(done.failure, None, "{what}");
@@ -212,6 +220,22 @@ impl World {
         self.check(kind, what);
         assert!(!self.storage().reader().select(&[], 0, Timestamp::MAX).is_empty());
     }
+}
+
+/// What a storage holds, and whether that is not all.
+fn held(storage: &Storage) -> (Written, bool) {
+    let reader = storage.reader();
+    let mut held = Written::new();
+    for series in reader.select(&[], Timestamp::MIN, Timestamp::MAX).iter() {
+        let mut samples = Samples::default();
+        series.read(Timestamp::MIN, Timestamp::MAX, &mut samples);
+        let floats = samples.ts.iter().copied().zip(samples.vs.iter().map(|v| v.to_bits()));
+        let histograms = samples.hist_ts.iter().copied().zip(samples.hists.iter().map(|h| h.sum.to_bits()));
+        let id: i64 = series.labels().get("id").unwrap().parse().unwrap();
+        assert_eq!(series.labels(), &labels(id));
+        held.extend(floats.chain(histograms).map(|(ts, v)| ((id, ts), v)));
+    }
+    (held, reader.is_partial())
 }
 
 /// Runs the day once for each of its operations, with the fault there.

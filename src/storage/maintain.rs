@@ -44,6 +44,9 @@ const SIZE_MARGIN_PART: u64 = 64;
 /// So many series are removed, or written to a checkpoint, under one lock of the index.
 const SERIES_AT_ONCE: usize = 4096;
 
+/// Why the head's samples cannot be written.
+pub(super) const CHUNKS_UNREADABLE: &str = "the file of the head's full chunks cannot be read, or is damaged (hint: a restart takes the samples from the WAL)";
+
 /// What maintenance remembers from one call to the next.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
@@ -330,7 +333,7 @@ impl Db {
                 if let Some(part) = part
                     && !part.read(sealed_until, cut - 1, &mut samples, &mut scratch)
                 {
-                    return Err(io::Error::other("the file of the head's full chunks cannot be read"));
+                    return Err(io::Error::other(CHUNKS_UNREADABLE));
                 }
                 deleted.take_out(series.ids[*i as usize], &mut samples, (0, 0));
                 writer.series(series.ranks(*i), &samples)?;

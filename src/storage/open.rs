@@ -63,10 +63,11 @@ impl Db {
         metrics: StorageMetrics,
         progress: &ReplayProgress,
     ) -> Result<Self, StorageError> {
+        let scratch = options.dir.as_deref().filter(|_| !options.read_only).map(|dir| (&disk, dir));
         let mut db = Db {
-            disk,
             dir: None,
-            head: Head::new(options.dir.as_deref().filter(|_| !options.read_only), options.window_ms),
+            head: Head::new(scratch, options.window_ms),
+            disk,
             index: Default::default(),
             unlogged: Default::default(),
             wal: None,
@@ -124,8 +125,8 @@ impl Db {
             disk::remove_unfinished(&*disk, &blocks_dir)?;
             disk::remove_unfinished(&*disk, &wal_dir)?;
             disk::remove_unfinished(&*disk, path)?;
-            snapshot::remove_unfinished(path);
-            import::remove_unfinished(path)?;
+            snapshot::remove_unfinished(&*disk, path);
+            import::remove_broken_off(&*disk, path);
         }
         let ring = self.open_blocks(path)?;
         self.min_valid.fetch_max(ring.sealed_until, Ordering::Relaxed);

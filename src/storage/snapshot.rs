@@ -5,30 +5,31 @@
 //! renamed: what a crash leaves is removed at the next start.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::api::{Samples, StorageError};
-use super::block::{self, BlockWriter};
+use super::block::{self, Block, BlockWriter};
 use super::db::{Db, lock, read};
-use super::disk::{self, Disk as _, RealDisk};
+use super::disk::{self, Disk};
 use super::head::ChunkScratch;
+use super::maintain::CHUNKS_UNREADABLE;
 use super::open::{blocks_dir, wal_dir};
 use super::tombstones::{Deleted, Tombstones};
 use super::wal::FrameBuilder;
 use super::wal::log::{CHECKPOINT, FILE_MAGIC, file_path};
+use super::wal::replay;
 use crate::model::Timestamp;
 
 const SNAPSHOTS: &str = "snapshots";
 const UNFINISHED: &str = "tmp";
 
 /// Removes snapshots that a crash left unfinished. One that cannot be removed stays: nothing reads it.
-pub fn remove_unfinished(dir: &Path) {
-    let Ok(entries) = fs::read_dir(dir.join(SNAPSHOTS)) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
+pub fn remove_unfinished(disk: &dyn Disk, dir: &Path) {
+    let Ok(entries) = disk.list(&dir.join(SNAPSHOTS)) else { return };
+    for path in entries.into_iter().map(|entry| entry.path) {
         if path.extension().is_some_and(|e| e == UNFINISHED)
-            && let Err(error) = fs::remove_dir_all(&path)
+            && let Err(error) = disk.remove_dir_all(&path)
         {
             tracing::warn!(snapshot = %path.display(), %error, "An unfinished snapshot cannot be removed");
         }
@@ -47,41 +48,44 @@ impl Db {
         let snapshots = dir.join(SNAPSHOTS);
         let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
         let finished = snapshots.join(name);
-        let write = || {
-            if finished.exists() {
-                return Err(io::Error::other(format!("{} is there already", finished.display())));
-            }
-            fs::create_dir_all(&snapshots)?;
-            fs::create_dir(&unfinished)?;
+        let disk = &*self.disk;
+        // No window is sealed, no block removed and no other snapshot made meanwhile.
+        let _no_seal = lock(&self.maintenance);
+        if disk.exists(&finished) {
+            return Err(StorageError::Write(format!("{} is there already", finished.display())));
+        }
+        let written = disk.remove_dir_all(&unfinished).and_then(|()| {
+            self.merge_late(dir)?;
+            disk.create_dir_all(&snapshots)?;
             self.write_snapshot(&unfinished, skip_head)?;
-            fs::rename(&unfinished, &finished)?;
-            RealDisk.sync_dir(&snapshots)
-        };
-        if let Err(error) = write() {
-            let _nothing_there = fs::remove_dir_all(&unfinished);
+            disk.rename(&unfinished, &finished)?;
+            // Who is told that it failed may take the name again.
+            disk.sync_dir(&snapshots).and_then(|()| disk.sync_dir(dir)).inspect_err(|_| {
+                let _stays = disk.remove_dir_all(&finished);
+            })
+        });
+        if let Err(error) = written {
+            let _removed_at_the_next_start = disk.remove_dir_all(&unfinished);
             return Err(StorageError::Write(error.to_string()));
         }
         Ok(finished)
     }
 
     fn write_snapshot(&self, to: &Path, skip_head: bool) -> io::Result<()> {
-        // No window is sealed and no block removed meanwhile.
-        let _no_seal = lock(&self.maintenance);
-        if let Some(dir) = self.dir.as_ref().filter(|_| !self.options.read_only) {
-            self.merge_late(&dir.path)?;
+        let disk = &*self.disk;
+        for dir in [to, &blocks_dir(to), &wal_dir(to)] {
+            disk.create_dir_all(dir)?;
         }
-        fs::create_dir(blocks_dir(to))?;
-        fs::create_dir(wal_dir(to))?;
         let ring = self.ring();
         let mut all = Tombstones::default();
         for block in ring.blocks.iter() {
-            link_or_copy(block.path(), &blocks_dir(to))?;
+            disk::link_or_copy(disk, block.path(), &blocks_dir(to))?;
             all.blocks.extend(block.deleted().map(|d| (block.footer().identity(), (*d).clone())));
         }
         if !skip_head {
             self.write_head(&blocks_dir(to), ring.sealed_until)?;
         }
-        all.save(&RealDisk, to)?;
+        all.save(disk, to)?;
         let metadata = read(&self.metadata).clone();
         let checkpoint = |out: &mut dyn Write| {
             let mut frame = FrameBuilder::default();
@@ -94,9 +98,10 @@ impl Db {
             frame.checkpoint_end(0);
             out.write_all(frame.finish())
         };
-        disk::write_whole(&RealDisk, &file_path(&wal_dir(to), 1, CHECKPOINT), checkpoint, |_| Ok(()))?;
+        let verify = |path: &Path| replay::verify_whole(disk, path);
+        disk::write_whole(disk, &file_path(&wal_dir(to), 1, CHECKPOINT), checkpoint, verify)?;
         for dir in [&blocks_dir(to), &wal_dir(to), to] {
-            RealDisk.sync_dir(dir)?;
+            disk.sync_dir(dir)?;
         }
         Ok(())
     }
@@ -127,16 +132,18 @@ impl Db {
                 if let Some(part) = part
                     && !part.read(from, *last, &mut samples, &mut scratch)
                 {
-                    return Err(io::Error::other("the file of the head's full chunks cannot be read"));
+                    return Err(io::Error::other(CHUNKS_UNREADABLE));
                 }
                 deleted.take_out(id, &mut samples, (0, 0));
                 writer.series(series.ranks(*i), &samples)?;
             }
             writer.finish()
         };
-        let (footer, ()) = disk::write_whole(&RealDisk, &path, fill, |_| Ok(()))?;
+        let disk = &*self.disk;
+        let verify = |path: &Path| Block::open_verified(disk, path).map(drop);
+        let (footer, ()) = disk::write_whole(disk, &path, fill, verify)?;
         if footer.samples == 0 {
-            fs::remove_file(&path)?;
+            disk.remove(&path)?;
         }
         Ok(())
     }
@@ -151,14 +158,4 @@ impl Db {
         };
         index.labels.live().iter().filter_map(last).collect()
     }
-}
-
-/// Another name for the same file; a copy where the file system knows no links.
-fn link_or_copy(file: &Path, dir: &Path) -> io::Result<()> {
-    let to = dir.join(file.file_name().unwrap_or_default());
-    if fs::hard_link(file, &to).is_ok() {
-        return Ok(());
-    }
-    fs::copy(file, &to)?;
-    fs::File::open(&to)?.sync_all()
 }

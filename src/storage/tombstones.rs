@@ -173,7 +173,13 @@ impl Tombstones {
                 Err(error) => Err(error),
             };
         }
-        disk::write_whole(disk, &path, |out| out.write_all(&self.encode()), |_| Ok(()))?;
+        let bytes = self.encode();
+        // What was answered is not to come back, so it has to read back.
+        let verify = |path: &Path| match disk.read(path)? == bytes {
+            true => Ok(()),
+            false => Err(io::Error::other("the list of deletions does not read back as it was written")),
+        };
+        disk::write_whole(disk, &path, |out| out.write_all(&bytes), verify)?;
         disk.sync_dir(dir)
     }
 

@@ -1,13 +1,12 @@
 //! Reading every checksum of a data directory.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::api::{Samples, StorageError};
 use super::block::reader::ReadScratch;
 use super::block::{self, Block};
-use super::disk::RealDisk;
+use super::disk::{Disk, RealDisk};
 use super::open::{blocks_dir, lock_to_read, wal_dir};
 use super::tombstones::Tombstones;
 use super::wal::frame::{self, Section};
@@ -51,6 +50,16 @@ pub struct Verified {
 /// When the directory cannot be read at all, or a server has it open.
 pub fn verify(
     dir: &Path,
+    problem: impl FnMut(&Problem),
+    progress: impl FnMut(u64, u64),
+) -> Result<Verified, StorageError> {
+    verify_on(&RealDisk, dir, problem, progress)
+}
+
+/// As [`verify`], on another disk.
+pub(super) fn verify_on(
+    disk: &dyn Disk,
+    dir: &Path,
     mut problem: impl FnMut(&Problem),
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Verified, StorageError> {
@@ -60,23 +69,22 @@ pub fn verify(
         problem(&Problem { path: path.to_owned(), at, what });
     };
     let failed = |e: io::Error| StorageError::Open { path: dir.display().to_string(), reason: e.to_string() };
-    let _lock = lock_to_read(&RealDisk, dir).map_err(failed)?;
-    let blocks = block_files(dir).map_err(failed)?;
+    let _lock = lock_to_read(disk, dir).map_err(failed)?;
+    let blocks = block_files(disk, dir).map_err(failed)?;
     let wal = wal_dir(dir);
-    let numbered = |extension: &str| -> io::Result<Vec<PathBuf>> {
-        if !wal.is_dir() {
+    let numbered = |extension: &str| -> io::Result<Files> {
+        if !disk.exists(&wal) {
             return Ok(Vec::new());
         }
-        let files = numbered_files(&RealDisk, &wal, extension)?;
-        Ok(files.into_iter().map(|(number, _)| file_path(&wal, number, extension)).collect())
+        let files = numbered_files(disk, &wal, extension)?;
+        Ok(files.into_iter().map(|(number, bytes)| (file_path(&wal, number, extension), bytes)).collect())
     };
     let (segments, checkpoints) = (numbered(SEGMENT).map_err(failed)?, numbered(CHECKPOINT).map_err(failed)?);
-    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.len());
-    let all: u64 = [&blocks, &segments, &checkpoints].into_iter().flatten().map(size).sum();
+    let all: u64 = [&blocks, &segments, &checkpoints].into_iter().flatten().map(|f| f.1).sum();
     let mut ranges: Vec<((Timestamp, Timestamp), PathBuf)> = Vec::new();
-    for path in &blocks {
+    for (path, bytes) in &blocks {
         done.blocks += 1;
-        match Block::open(&RealDisk, path) {
+        match Block::open(disk, path) {
             Ok(block) => {
                 done.samples += block.footer().samples;
                 ranges.push((block.footer().range, path.clone()));
@@ -84,7 +92,7 @@ pub fn verify(
             }
             Err(error) => problem(&mut done, path, None, error.to_string()),
         }
-        done.bytes += size(path);
+        done.bytes += bytes;
         progress(done.bytes, all);
     }
     ranges.sort();
@@ -95,9 +103,9 @@ pub fn verify(
         }
     }
     for (paths, is_checkpoint) in [(&segments, false), (&checkpoints, true)] {
-        for path in paths {
+        for (path, size) in paths {
             *if is_checkpoint { &mut done.checkpoints } else { &mut done.segments } += 1;
-            match fs::read(path) {
+            match disk.read(path) {
                 Ok(bytes) => {
                     check_wal(&bytes, is_checkpoint, &mut |at, what| {
                         problem(&mut done, path, Some(at), what);
@@ -105,28 +113,27 @@ pub fn verify(
                 }
                 Err(error) => problem(&mut done, path, None, format!("it cannot be read: {error}")),
             }
-            done.bytes += size(path);
+            done.bytes += size;
             progress(done.bytes, all);
         }
     }
-    if let Err(error) = Tombstones::load(&RealDisk, dir) {
+    if let Err(error) = Tombstones::load(disk, dir) {
         problem(&mut done, &super::tombstones::path_in(dir), None, error.to_string());
     }
     Ok(done)
 }
 
-fn block_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+/// Files and their sizes.
+type Files = Vec<(PathBuf, u64)>;
+
+fn block_files(disk: &dyn Disk, dir: &Path) -> io::Result<Files> {
     let dir = blocks_dir(dir);
-    if !dir.is_dir() {
+    if !disk.exists(&dir) {
         return Ok(Vec::new());
     }
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == block::EXTENSION) {
-            found.push(path);
-        }
-    }
+    let all = disk.list(&dir)?.into_iter().map(|e| (e.path, e.bytes));
+    let mut found: Files =
+        all.filter(|(p, _)| p.extension().is_some_and(|e| e == block::EXTENSION)).collect();
     found.sort();
     Ok(found)
 }

@@ -26,7 +26,7 @@ pub trait Disk: Debug + Send + Sync {
     /// The bytes of a block where they lie: of a file that is never changed, only removed.
     fn map(&self, path: &Path) -> io::Result<Map>;
 
-    /// The files of a directory, in any order.
+    /// The files and directories of a directory, in any order.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
 
     /// Whether there is such a file or directory.
@@ -35,10 +35,19 @@ pub trait Disk: Debug + Send + Sync {
     /// Cuts a file off.
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()>;
 
-    /// Gives a file another name; a file that had it is gone.
+    /// Gives a file or a directory another name; a file that had it is gone.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, which must be free. Not all file systems can.
+    fn link(&self, file: &Path, to: &Path) -> io::Result<()>;
+
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory with all that is in it; one that is not there is fine.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes a file without a name in `dir`: it goes with the process.
+    fn scratch(&self, dir: &Path) -> io::Result<Box<dyn ScratchFile>>;
 
     /// Makes durable what was created, renamed or removed in `dir`.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -68,7 +77,16 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A file in a directory.
+/// A file that nobody else sees. Nothing of it is durable.
+#[allow(clippy::missing_errors_doc, reason = "as for `Disk`")]
+pub trait ScratchFile: Debug + Send + Sync {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+
+    /// Fills `bytes`; fails if the file ends before.
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+/// What is in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub path: PathBuf,

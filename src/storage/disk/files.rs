@@ -41,6 +41,40 @@ pub fn write_whole<T, V>(
     result
 }
 
+/// Writes a file that nobody needs after the end of the process.
+///
+/// # Errors
+/// When that fails; part of it may be there then.
+pub fn write_unsynced<T>(
+    disk: &dyn Disk,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
+) -> io::Result<T> {
+    let file = disk.create(path)?;
+    let mut out = io::BufWriter::with_capacity(1 << 16, Appending(&*file));
+    let written = write(&mut out)?;
+    out.flush()?;
+    Ok(written)
+}
+
+/// Puts a file that is never changed, and synced, into another directory, under another name for the same file, or as a
+/// synced copy where the file system knows no links. It is durable there once that directory is synced.
+///
+/// # Errors
+/// When it can be neither.
+pub fn link_or_copy(disk: &dyn Disk, path: &Path, dir: &Path) -> io::Result<()> {
+    let to = dir.join(path.file_name().unwrap_or_default());
+    if disk.link(path, &to).is_ok() {
+        return Ok(());
+    }
+    let bytes = disk.map(path)?;
+    let file = disk.create(&to)?;
+    for piece in bytes.chunks(1 << 20) {
+        file.append(piece)?;
+    }
+    file.sync()
+}
+
 /// A file as [`Write`].
 struct Appending<'a>(&'a dyn DiskFile);
 

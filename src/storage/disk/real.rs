@@ -2,10 +2,15 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use super::{Disk, DiskFile, Entry, Lock, Room};
+use super::{Disk, DiskFile, Entry, Lock, Room, ScratchFile};
 use crate::storage::block::map::Map;
+
+/// The name of a scratch file between its making and the removal of the name.
+const SCRATCH: &str = "head.chunks";
 
 /// The file system of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,8 +63,30 @@ impl Disk for RealDisk {
         fs::rename(from, to)
     }
 
+    fn link(&self, file: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(file, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn scratch(&self, dir: &Path) -> io::Result<Box<dyn ScratchFile>> {
+        let path = dir.join(SCRATCH);
+        // The name is free again once the file has none, so files are made one after the other.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _left_by_a_crash = fs::remove_file(&path);
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(Box::new(file))
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -96,6 +123,16 @@ impl Disk for RealDisk {
     }
 }
 
+impl ScratchFile for File {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.read_exact_at(bytes, at)
+    }
+}
+
 impl DiskFile for File {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut file = self;
@@ -108,5 +145,21 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scratch_files_that_are_made_at_once_are_all_made() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..16).for_each(|_| drop(RealDisk.scratch(dir.path()).unwrap())));
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "they have no name");
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile, Entry, Lock, Room};
+use super::{Disk, DiskFile, Entry, Lock, Room, ScratchFile};
 use crate::storage::block::map::Map;
 
 /// What happens.
@@ -56,6 +56,8 @@ struct State {
     /// The names as the disk has them.
     durable: BTreeMap<PathBuf, Inode>,
     dirs: BTreeSet<PathBuf>,
+    /// Directories that got another name (from, to), of which the disk knows nothing yet.
+    moved: Vec<(PathBuf, PathBuf)>,
     operations: u64,
     fault: Option<Fault>,
     hits: u64,
@@ -122,6 +124,28 @@ impl State {
         self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Gives a directory and all in it another name.
+    fn move_dir(files: &mut BTreeMap<PathBuf, Inode>, from: &Path, to: &Path) {
+        let inside: Vec<PathBuf> = files.keys().filter(|p| p.starts_with(from)).cloned().collect();
+        for path in inside {
+            if let (Some(file), Ok(rest)) = (files.remove(&path), path.strip_prefix(from)) {
+                files.insert(to.join(rest), file);
+            }
+        }
+    }
+
+    fn move_dirs(&mut self, from: &Path, to: &Path) {
+        let inside: Vec<PathBuf> = self.dirs.iter().filter(|p| p.starts_with(from)).cloned().collect();
+        for dir in inside {
+            self.dirs.remove(&dir);
+            if let Ok(rest) = dir.strip_prefix(from) {
+                // Not `join` with nothing, which would end in a slash.
+                let new = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
+                self.dirs.insert(new);
+            }
+        }
+    }
+
     fn used(&self) -> u64 {
         self.files.values().map(|f| lock(f).bytes.len() as u64).sum()
     }
@@ -168,6 +192,11 @@ impl SimDisk {
         file.durable = file.bytes.clone();
     }
 
+    /// The process, or the machine, is gone from now on.
+    pub fn crash(&self, kind: Kind) {
+        self.lock().gone = Some(kind);
+    }
+
     /// The disk works again, with what the end of the process or of the power has left; all faults are over.
     pub fn restart(&self) {
         let mut state = self.lock();
@@ -175,6 +204,9 @@ impl SimDisk {
         match state.gone.take() {
             Some(Kind::PowerLoss) => {
                 state.files = state.durable.clone();
+                for (from, to) in std::mem::take(&mut state.moved).into_iter().rev() {
+                    state.move_dirs(&to, &from);
+                }
                 for file in state.files.values() {
                     let mut file = lock(file);
                     file.bytes = file.durable.clone();
@@ -183,6 +215,7 @@ impl SimDisk {
             }
             Some(Kind::PowerLossTorn) => {
                 state.durable = state.files.clone();
+                state.moved.clear();
                 for file in state.files.values() {
                     let mut file = lock(file);
                     let durable = file.durable.len();
@@ -240,12 +273,14 @@ impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let state = self.lock();
         let here = state.files.iter().filter(|(path, _)| path.parent() == Some(dir));
-        Ok(here.map(|(path, f)| Entry { path: path.clone(), bytes: lock(f).bytes.len() as u64 }).collect())
+        let files = here.map(|(path, f)| Entry { path: path.clone(), bytes: lock(f).bytes.len() as u64 });
+        let dirs = state.dirs.iter().filter(|path| path.parent() == Some(dir));
+        Ok(files.chain(dirs.map(|path| Entry { path: path.clone(), bytes: 0 })).collect())
     }
 
     fn exists(&self, path: &Path) -> bool {
         let state = self.lock();
-        state.files.contains_key(path) || state.dirs.contains(path)
+        state.files.contains_key(path) || state.dirs.iter().any(|dir| dir.starts_with(path))
     }
 
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
@@ -259,7 +294,24 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.whole()?;
+        if state.dirs.contains(from) {
+            State::move_dir(&mut state.files, from, to);
+            state.move_dirs(from, to);
+            state.moved.push((from.to_owned(), to.to_owned()));
+            return Ok(());
+        }
         let file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn link(&self, path: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.whole()?;
+        let file = state.file(path)?;
+        if state.files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         state.files.insert(to.to_owned(), file);
         Ok(())
     }
@@ -270,9 +322,40 @@ impl Disk for SimDisk {
         state.files.remove(path).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        let inside = |path: &PathBuf| path.starts_with(dir);
+        if state.dirs.iter().any(inside) || state.files.keys().any(inside) {
+            state.whole()?;
+            state.files.retain(|path, _| !path.starts_with(dir));
+            state.dirs.retain(|path| !path.starts_with(dir));
+        }
+        Ok(())
+    }
+
+    fn scratch(&self, _dir: &Path) -> io::Result<Box<dyn ScratchFile>> {
+        self.lock().whole()?;
+        Ok(Box::new(SimScratch { disk: self.clone(), bytes: Mutex::default() }))
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.whole()?;
+        let (known, moved): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.moved).into_iter().partition(|(_, to)| to.parent() == Some(dir));
+        state.moved = moved;
+        for (from, to) in known {
+            State::move_dir(&mut state.durable, &from, &to);
+        }
+        // Directories that are gone take along what was in them.
+        let gone = |path: &Path, state: &State| {
+            let child = path.ancestors().find(|a| a.parent() == Some(dir));
+            child.is_some_and(|c| c != path && !state.dirs.contains(c))
+        };
+        let lost: Vec<PathBuf> = state.durable.keys().filter(|p| gone(p, &state)).cloned().collect();
+        for path in lost {
+            state.durable.remove(&path);
+        }
         let here = |path: &Path| path.parent() == Some(dir);
         let mut durable = std::mem::take(&mut state.durable);
         durable.retain(|path, _| !here(path));
@@ -293,6 +376,49 @@ impl Disk for SimDisk {
 
     fn lock_to_read(&self, path: &Path) -> io::Result<Option<Lock>> {
         Disk::lock(self, path)
+    }
+}
+
+#[derive(Debug)]
+struct SimScratch {
+    disk: SimDisk,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl ScratchFile for SimScratch {
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let fate = self.disk.lock().fate();
+        let mut all = lock(&self.bytes);
+        let (at, end) = (at as usize, at as usize + bytes.len());
+        if all.len() < end {
+            all.resize(end, 0);
+        }
+        match fate {
+            Fate::Refused(error) => Err(error),
+            Fate::Half(error) => {
+                let half = bytes.len() / 2;
+                all[at..at + half].copy_from_slice(&bytes[..half]);
+                Err(error)
+            }
+            Fate::Done => {
+                all[at..end].copy_from_slice(bytes);
+                Ok(())
+            }
+            Fate::Flipped => {
+                all[at..end].copy_from_slice(bytes);
+                // Pages are filled from their start, and the rest means nothing.
+                all[at + 20] ^= 0x10;
+                Ok(())
+            }
+        }
+    }
+
+    fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        let all = lock(&self.bytes);
+        let at = at as usize;
+        let found = all.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        bytes.copy_from_slice(found);
+        Ok(())
     }
 }
 

@@ -22,6 +22,7 @@ pub use sealed::{ChunkScratch, Sealer};
 pub use series::{HeadPart, HeadSeries, Refusal};
 
 use super::api::{SampleValue, SeriesRef};
+use super::disk::Disk;
 use super::wal::LoggedSample;
 use crate::model::Timestamp;
 
@@ -193,10 +194,10 @@ impl Guards<'_> {
 }
 
 impl Head {
-    /// An empty head. Full chunks that are too many for the memory go to a file in `dir`, one for each window.
+    /// An empty head. Full chunks that are too many for the memory go to files in a directory, one for each window.
     #[must_use]
-    pub fn new(dir: Option<&Path>, window_ms: i64) -> Self {
-        let pages = Arc::new(PageStore::new(dir, window_ms));
+    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64) -> Self {
+        let pages = Arc::new(PageStore::new(place, window_ms));
         let shard = |sealer| Shard { sealer, ..Shard::default() };
         let shards = (0..SHARDS).map(|_| Mutex::new(shard(Sealer::new(Arc::clone(&pages))))).collect();
         Head { shards, generations: Generations::default(), pages }

@@ -8,27 +8,31 @@
 //! Every window has pages of its own, which are freed whole with the last of its chunks: nothing is freed one by one and
 //! nothing is left between. The file has no name, so it goes with the process. Nothing of it is needed after a
 //! restart, for the WAL holds the same samples; so it is not synced, and when it cannot be written, pages stay in memory.
+//! What was pushed is followed by its checksum, which is compared when it comes back from the file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::model::Timestamp;
+use crate::storage::coding::{crc32c, u32_at};
+use crate::storage::disk::{Disk, ScratchFile};
 
 const PAGE_BYTES: usize = 256 << 10;
 /// So many pages stay in memory, to be read without a system call: 32 MiB.
 const PAGES_IN_MEMORY: usize = 128;
 const MEMORY_BYTES: u64 = (PAGES_IN_MEMORY * PAGE_BYTES) as u64;
-/// The file's name for the moment between its making and the removal of the name.
-const FILE: &str = "head.chunks";
+/// Bytes of the checksum that follows what was pushed.
+const CHECKSUM: usize = 4;
+
+/// The disk and the directory of the files.
+type Place = (Arc<dyn Disk>, PathBuf);
 
 /// The pages of all windows of the head.
 #[derive(Debug, Default)]
 pub struct PageStore {
-    dir: Option<PathBuf>,
+    place: Option<Place>,
     window_ms: i64,
     windows: Mutex<BTreeMap<Timestamp, Weak<Pages>>>,
     in_memory: Arc<AtomicU64>,
@@ -37,8 +41,9 @@ pub struct PageStore {
 impl PageStore {
     /// Pages beyond those that stay in memory go to a file in `dir`; all stay if there is none.
     #[must_use]
-    pub fn new(dir: Option<&Path>, window_ms: i64) -> Self {
-        PageStore { dir: dir.map(Path::to_owned), window_ms, ..PageStore::default() }
+    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64) -> Self {
+        let place = place.map(|(disk, dir)| (Arc::clone(disk), dir.to_owned()));
+        PageStore { place, window_ms, ..PageStore::default() }
     }
 
     pub(super) fn window_start(&self, ts: Timestamp) -> Timestamp {
@@ -54,7 +59,7 @@ impl PageStore {
         }
         windows.retain(|_, pages| pages.strong_count() > 0);
         let pages = Arc::new(Pages {
-            dir: self.dir.clone(),
+            place: self.place.clone(),
             file: OnceLock::new(),
             written: AtomicU64::new(0),
             pages: RwLock::default(),
@@ -96,9 +101,9 @@ impl PageStore {
 /// The pages of one window.
 #[derive(Debug)]
 pub struct Pages {
-    dir: Option<PathBuf>,
+    place: Option<Place>,
     /// `None` if there is no directory, or no file could be made.
-    file: OnceLock<Option<File>>,
+    file: OnceLock<Option<Box<dyn ScratchFile>>>,
     /// So many pages, the first ones, are in the file.
     written: AtomicU64,
     pages: RwLock<InMemory>,
@@ -113,10 +118,10 @@ struct InMemory {
 }
 
 impl Pages {
-    /// Puts bytes, at most a page of them, in and returns where they are, and whether that is a new page.
+    /// Puts bytes, at most a page of them with their checksum, in and returns where they are, and whether that is a new page.
     fn push(&self, bytes: &[u8]) -> (u64, bool) {
         let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        let begun = inner.pages.back().is_none_or(|p| p.len() + bytes.len() > PAGE_BYTES);
+        let begun = inner.pages.back().is_none_or(|p| p.len() + bytes.len() + CHECKSUM > PAGE_BYTES);
         if begun {
             inner.pages.push_back(Vec::with_capacity(PAGE_BYTES));
             self.in_memory.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
@@ -125,10 +130,12 @@ impl Pages {
         let Some(page) = inner.pages.back_mut() else { return (0, begun) };
         let at = (number * PAGE_BYTES + page.len()) as u64;
         page.extend_from_slice(bytes);
+        page.extend_from_slice(&crc32c(bytes).to_le_bytes());
         (at, begun)
     }
 
-    /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None` if the file cannot be read.
+    /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None` if the file cannot be read,
+    /// or has other bytes there than were written.
     #[must_use]
     pub fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
         let (number, offset) = ((at / PAGE_BYTES as u64), (at % PAGE_BYTES as u64) as usize);
@@ -142,8 +149,11 @@ impl Pages {
         }
         let file = self.file.get()?.as_ref()?;
         let start = out.len();
-        out.resize(start + len, 0);
-        file.read_exact_at(&mut out[start..], at).ok()
+        out.resize(start + len + CHECKSUM, 0);
+        file.read_at(&mut out[start..], at).ok()?;
+        let checksum = u32_at(out, start + len)?;
+        out.truncate(start + len);
+        (checksum == crc32c(&out[start..])).then_some(())
     }
 
     /// Writes all pages but the last `keep` to the file.
@@ -161,7 +171,7 @@ impl Pages {
             let Some(page) = inner.pages.front_mut() else { return };
             // Full length, so that what is pushed after it to a page of its own has its place.
             page.resize(PAGE_BYTES, 0);
-            if file.write_all_at(page, (inner.first * PAGE_BYTES) as u64).is_err() {
+            if file.write_at(page, (inner.first * PAGE_BYTES) as u64).is_err() {
                 // No room: it stays in memory, and the next page tries again.
                 return;
             }
@@ -172,16 +182,11 @@ impl Pages {
         }
     }
 
-    fn make_file(&self) -> Option<File> {
-        let path = self.dir.as_ref()?.join(FILE);
-        // The name is free again once the file has none, so windows make theirs one after the other.
-        static MAKING: Mutex<()> = Mutex::new(());
-        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let _left_by_a_crash = fs::remove_file(&path);
-        let made = File::options().read(true).write(true).create_new(true).open(&path);
-        let made = made.and_then(|file| fs::remove_file(&path).map(|()| file));
+    fn make_file(&self) -> Option<Box<dyn ScratchFile>> {
+        let (disk, dir) = self.place.as_ref()?;
+        let made = disk.scratch(dir);
         made.inspect_err(|error| {
-            tracing::warn!(path = %path.display(), %error, "Full chunks of the head stay in memory: no file can be made for them");
+            tracing::warn!(dir = %dir.display(), %error, "Full chunks of the head stay in memory: no file can be made for them");
         })
         .ok()
     }
@@ -197,6 +202,8 @@ impl Drop for Pages {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::disk::RealDisk;
+    use crate::storage::disk::sim::{Fault, Kind, SimDisk};
 
     fn fill(store: &PageStore, pages: &Pages, from: usize, n: usize) -> Vec<u64> {
         (from..from + n).map(|i| store.push(pages, &[i as u8; 1000][..1 + i % 1000])).collect()
@@ -213,8 +220,9 @@ mod tests {
     #[test]
     fn bytes_come_back_from_memory_and_from_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        for store in [PageStore::new(None, 1), PageStore::new(Some(dir.path()), 1)] {
-            let is_bounded = || assert_eq!(store.memory_bytes() <= MEMORY_BYTES, store.dir.is_some());
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        for store in [PageStore::new(None, 1), PageStore::new(Some((&disk, dir.path())), 1)] {
+            let is_bounded = || assert_eq!(store.memory_bytes() <= MEMORY_BYTES, store.place.is_some());
             let pages = store.window(5);
             let n = (PAGES_IN_MEMORY + 3) * PAGE_BYTES / 500;
             let mut places = fill(&store, &pages, 0, n);
@@ -226,11 +234,11 @@ mod tests {
             let later = store.window(6);
             let later_places = fill(&store, &later, 0, n);
             is_bounded();
-            assert_eq!(is_written(), store.dir.is_some());
+            assert_eq!(is_written(), store.place.is_some());
             places.extend(fill(&store, &pages, n, 500));
             check(&pages, &places);
             check(&later, &later_places);
-            assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "the file has no name");
+            assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "the file has no name");
             drop((pages, later));
             assert_eq!(store.memory_bytes(), 0);
         }
@@ -239,7 +247,8 @@ mod tests {
     #[test]
     fn a_window_that_fits_stays_in_memory_after_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        let store = PageStore::new(Some(dir.path()), 1);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let store = PageStore::new(Some((&disk, dir.path())), 1);
         let windows: Vec<_> = (0..10).map(|i| store.window(i)).collect();
         let places: Vec<_> = windows.iter().map(|pages| fill(&store, pages, 0, 1000)).collect();
         assert!(windows.iter().all(|pages| pages.file.get().is_none()));
@@ -248,7 +257,8 @@ mod tests {
 
     #[test]
     fn without_a_file_pages_stay_in_memory() {
-        let store = PageStore::new(Some(Path::new("/nonexistent/directory")), 1);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let store = PageStore::new(Some((&disk, Path::new("/nonexistent/directory"))), 1);
         let pages = store.window(0);
         let places = fill(&store, &pages, 0, 2000);
         pages.write_out(0);
@@ -256,15 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_make_their_files_at_once_all_get_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = PageStore::new(Some(dir.path()), 1000);
-        let windows: Vec<_> = (0..64).map(|i| store.window(i * 1000)).collect();
-        std::thread::scope(|scope| {
-            for some in windows.chunks(16) {
-                scope.spawn(|| some.iter().for_each(|w| assert!(w.make_file().is_some())));
-            }
-        });
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    fn what_comes_back_otherwise_than_it_was_written_is_not_given() {
+        let sim = SimDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1);
+        let pages = store.window(0);
+        let places = fill(&store, &pages, 0, 50);
+        // Operation 0 makes the file, 1 writes the page.
+        sim.fail(Fault { at: 1, times: 1, kind: Kind::BitFlip });
+        pages.write_out(0);
+        assert_eq!(store.memory_bytes(), 0);
+        let read = |i: usize| pages.read(places[i], 1 + i, &mut Vec::new());
+        let whole = (0..50).filter(|i| read(*i).is_some()).count();
+        assert_eq!(whole, 49);
     }
 }

@@ -313,7 +313,8 @@ mod tests {
             chunk in 1usize..60, from in 0i64..5000, length in 0i64..5000, cut in 0i64..5000, on_disk: bool,
         ) {
             let dir = tempfile::tempdir().unwrap();
-            let store = Arc::new(PageStore::new(on_disk.then(|| dir.path()), 1000));
+            let disk: Arc<dyn crate::storage::disk::Disk> = Arc::new(crate::storage::disk::RealDisk);
+            let store = Arc::new(PageStore::new(on_disk.then(|| (&disk, dir.path())), 1000));
             let mut sealer = Sealer::new(Arc::clone(&store));
             let (mut list, mut open, mut t) = (None, OpenChunk::default(), 0);
             let mut want = Vec::new();

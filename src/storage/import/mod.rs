@@ -13,7 +13,6 @@ mod pieces;
 pub mod prometheus;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use super::appender::Appender;
 use super::block::{self, Block};
 use super::columns::{Collisions, SampleRef};
 use super::db::{Db, Ring, lock, write};
-use super::disk::{self, RealDisk};
+use super::disk::{self, Disk};
 use super::exemplars::Exemplar;
 use super::open::blocks_dir;
 use crate::model::{Labels, Metadata, Timestamp};
@@ -34,7 +33,7 @@ use crate::model::{Labels, Metadata, Timestamp};
 /// Where runs are, in the data directory; removed at every start.
 const RUNS: &str = "import";
 /// So many runs of one piece are merged into one: as many files are open then.
-const RUNS_MAX: usize = 32;
+const RUNS_MAX: usize = if cfg!(test) { 3 } else { 32 };
 /// Exemplars that one import takes at most, as they are held in memory until its end.
 pub const EXEMPLARS_MAX: usize = 1_000_000;
 /// Exemplars of one batch.
@@ -93,14 +92,18 @@ pub struct Importer {
     done: Imported,
 }
 
-/// Removes what an import that was broken off has left.
-///
-/// # Errors
-/// When it cannot be removed.
-pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir.join(RUNS)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+/// Removes what an import that was broken off has left, if there is something, and says so.
+pub fn remove_broken_off(disk: &dyn Disk, dir: &Path) {
+    let runs = dir.join(RUNS);
+    if !disk.exists(&runs) {
+        return;
+    }
+    tracing::warn!(
+        dir = %runs.display(),
+        "An import was broken off: of what it read only whole blocks may be there. To import the same again is safe, and brings the rest"
+    );
+    if let Err(error) = disk.remove_dir_all(&runs) {
+        tracing::warn!(dir = %runs.display(), %error, "What the import has left cannot be removed");
     }
 }
 
@@ -117,9 +120,9 @@ impl Importer {
         let failed = |e: io::Error| StorageError::Write(e.to_string());
         db.seal_all().map_err(failed)?;
         db.clean_tombstones()?;
-        remove_unfinished(&dir).map_err(failed)?;
         let runs_dir = dir.join(RUNS);
-        fs::create_dir(&runs_dir).map_err(failed)?;
+        db.disk.remove_dir_all(&runs_dir).map_err(failed)?;
+        db.disk.create_dir_all(&runs_dir).map_err(failed)?;
         let ranges = db.ring().blocks.iter().map(|b| b.footer().range).collect();
         Ok(Importer {
             pieces: Pieces::new(ranges, options.block_ms),
@@ -205,8 +208,8 @@ impl Importer {
             let (these, others) = rest.split_at(n);
             rest = others;
             let path = self.run_path();
-            let file = io::BufWriter::with_capacity(1 << 16, fs::File::create(&path)?);
-            let collisions = buffer.write_block(these, piece, file)?;
+            let write = |out: &mut dyn Write| buffer.write_block(these, piece, out);
+            let collisions = disk::write_unsynced(&*self.db.disk, &path, write)?;
             self.count(collisions);
             self.add_run(piece, path)?;
         }
@@ -228,13 +231,14 @@ impl Importer {
         }
         let runs = std::mem::take(runs);
         let merged = self.run_path();
-        let blocks = open_all(&runs)?;
+        let disk = Arc::clone(&self.db.disk);
+        let blocks = open_all(&*disk, &runs)?;
         let sources: Vec<&Block> = blocks.iter().collect();
-        let file = io::BufWriter::with_capacity(1 << 16, fs::File::create(&merged)?);
-        let (_, collisions) = block::merge(&sources, piece, file)?;
+        let write = |out: &mut dyn Write| block::merge(&sources, piece, out);
+        let (_, collisions) = disk::write_unsynced(&*disk, &merged, write)?;
         self.count(collisions);
         for run in runs {
-            fs::remove_file(run)?;
+            disk.remove(&run)?;
         }
         self.runs.insert(piece.0, vec![merged]);
         Ok(())
@@ -258,7 +262,11 @@ impl Importer {
         let all = runs.len();
         for (i, (_, runs)) in runs.into_iter().enumerate() {
             progress(i, all);
-            self.place(&runs).map_err(failed)?;
+            self.place(&runs).map_err(|e| {
+                StorageError::Write(format!(
+                    "{e}; {i} of {all} blocks of the import are in place (hint: to import the same again is safe, and brings the rest)"
+                ))
+            })?;
         }
         progress(all, all);
         db.disk.sync_dir(&blocks_dir(&self.dir)).map_err(failed)?;
@@ -269,7 +277,8 @@ impl Importer {
 
     /// Merges the runs of a piece, and its block, into place.
     fn place(&mut self, runs: &[PathBuf]) -> io::Result<()> {
-        let runs = open_all(runs)?;
+        let disk = Arc::clone(&self.db.disk);
+        let runs = open_all(&*disk, runs)?;
         let Some(piece) = runs.first().map(|r| r.footer().range) else { return Ok(()) };
         let ring = self.db.ring();
         let old = ring.blocks.iter().find(|b| b.footer().range == piece);
@@ -282,7 +291,6 @@ impl Importer {
             None => blocks_dir(&self.dir).join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION)),
         };
         let sources: Vec<&Block> = old.map(|b| &**b).into_iter().chain(&runs).collect();
-        let disk = Arc::clone(&self.db.disk);
         let merge = |out: &mut dyn Write| block::merge(&sources, range, out);
         let verify = |path: &Path| Block::open_verified(&*disk, path);
         let ((_, collisions), new) = disk::write_whole(&*disk, &path, merge, verify)?;
@@ -302,7 +310,8 @@ impl Importer {
             }
         }
         for run in &runs {
-            fs::remove_file(run.path())?;
+            // All of them go at the end.
+            let _stays_till_then = disk.remove(run.path());
         }
         Ok(())
     }
@@ -321,10 +330,10 @@ impl Importer {
 
 impl Drop for Importer {
     fn drop(&mut self) {
-        let _removed_at_the_next_start = fs::remove_dir_all(&self.runs_dir);
+        let _removed_at_the_next_start = self.db.disk.remove_dir_all(&self.runs_dir);
     }
 }
 
-fn open_all(runs: &[PathBuf]) -> io::Result<Vec<Block>> {
-    runs.iter().map(|path| Block::open(&RealDisk, path).map_err(io::Error::other)).collect()
+fn open_all(disk: &dyn Disk, runs: &[PathBuf]) -> io::Result<Vec<Block>> {
+    runs.iter().map(|path| Block::open(disk, path).map_err(io::Error::other)).collect()
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::frame::FrameBuilder;
-use super::replay::scan;
+use super::replay::verify_whole;
 use crate::model::Timestamp;
 use crate::storage::disk::{self, Disk, DiskFile};
 
@@ -368,12 +368,7 @@ impl Wal {
             writer.out.write_all(writer.frame.finish())
         };
         // It is all that names the series of the segments that go.
-        let verify = |path: &Path| {
-            let found = scan(&disk.read(path)?);
-            let whole = found.damaged.is_empty() && found.torn.is_none();
-            whole.then_some(()).ok_or_else(|| io::Error::other("it does not read back as it was written"))
-        };
-        disk::write_whole(disk, &path, fill, verify)?;
+        disk::write_whole(disk, &path, fill, |path| verify_whole(disk, path))?;
         disk.sync_dir(&self.dir)?;
         for (old, _) in numbered_files(disk, &self.dir, CHECKPOINT)? {
             if old < number {

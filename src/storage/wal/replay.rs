@@ -1,9 +1,12 @@
 //! Reading a file of the log back: which frames are whole, what is damaged, where a torn end begins.
 
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use super::frame::{self, HEADER_BYTES, MAGIC};
 use super::log::{FILE_MAGIC, FILE_MAGIC_BEFORE};
+use crate::storage::disk::Disk;
 
 /// What a file holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,16 @@ pub fn scan(bytes: &[u8]) -> Scan {
         scan.torn = Some(whole_until);
     }
     scan
+}
+
+/// Reads a file that was just written.
+///
+/// # Errors
+/// When it cannot be read, or not all of it is frames.
+pub fn verify_whole(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let found = scan(&disk.read(path)?);
+    let whole = found.damaged.is_empty() && found.torn.is_none();
+    whole.then_some(()).ok_or_else(|| io::Error::other("it does not read back as it was written"))
 }
 
 #[cfg(test)]
