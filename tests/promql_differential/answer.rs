@@ -1,6 +1,6 @@
 //! What a query answered, in a form that can be compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use streamgate::model::Labels;
@@ -60,6 +60,17 @@ impl Full {
             other => other.clone(),
         };
         Full { answer, ..self.clone() }
+    }
+
+    /// Whether two series have the same labels.
+    pub fn has_duplicates(&self) -> bool {
+        match &self.answer {
+            Answer::Vector(all) | Answer::Matrix(all) => {
+                let labels: BTreeSet<&String> = all.iter().map(|(l, _)| l).collect();
+                labels.len() < all.len()
+            }
+            _ => false,
+        }
     }
 
     /// All points of all series, in no order that matters.
@@ -153,10 +164,9 @@ fn result(data: &Value) -> Answer {
 pub const ROUNDING: f64 = 1e-9;
 
 fn close(a: f64, b: f64, slack: f64) -> bool {
-    (a.is_nan() && b.is_nan())
-        || a == b
-        || (a - b).abs() <= slack * (a.abs() + b.abs())
-        || (a - b).abs() < 1e-11
+    let near = |a: f64, b: f64| (a - b).abs() <= slack * (a.abs() + b.abs()) || (a - b).abs() < 1e-11;
+    // An infinity is far from everything else.
+    (a.is_nan() && b.is_nan()) || a == b || (a.is_finite() && b.is_finite() && near(a, b))
 }
 
 pub fn same_point(a: &Point, b: &Point, slack: f64) -> bool {
@@ -296,4 +306,30 @@ fn same_error(a: &str, b: &str) -> bool {
         s[..cut].to_owned()
     };
     stable(a) == stable(b)
+}
+
+#[test]
+fn only_rounding_is_overlooked() {
+    let (inf, nan) = (f64::INFINITY, f64::NAN);
+    for (a, b, same) in [
+        (1.0, 1.0 + 1e-10, true),
+        (1.0, 1.0 + 1e-8, false),
+        (nan, nan, true),
+        (nan, 0.0, false),
+        (inf, inf, true),
+        (inf, -inf, false),
+        (inf, 1e300, false),
+        (0.0, 1e-12, true),
+    ] {
+        assert_eq!(same_point(&Point::Float(a), &Point::Float(b), ROUNDING), same, "{a} {b}");
+    }
+    let vector = |labels: &[&str]| {
+        Answer::Vector(
+            labels.iter().map(|l| ((*l).to_owned(), BTreeMap::from([(1, Point::Float(2.0))]))).collect(),
+        )
+    };
+    let by_labels = Laid { order: Order::Labels, ..Laid::ANY_ORDER };
+    assert!(values(&vector(&["a", "b"]), &vector(&["b", "a"]), Laid::ANY_ORDER).is_none());
+    assert!(values(&vector(&["a", "b"]), &vector(&["b", "a"]), by_labels).is_some());
+    assert!(values(&vector(&["a", "a"]), &vector(&["a"]), Laid::ANY_ORDER).is_some());
 }

@@ -513,10 +513,25 @@ impl Generator {
                 }
             },
             // Of a large number, a remainder or a power is rounding and nothing else.
-            "%" if self.0.chance(40) => {
-                format!("({} {op} {})", self.vector(Kind::Any, depth), self.number())
+            "%" if self.0.chance(50) => {
+                let forms = [
+                    "(memory % 7)",
+                    "(memory % -3.7)",
+                    "(requests_total % 0x1F)",
+                    "(special % 3.7)",
+                    "(special % 0)",
+                    "(special % NaN)",
+                    "(100 % memory)",
+                    "(lonely % 1m)",
+                    "(mixed % 5)",
+                    "(hist % 2)",
+                ];
+                self.0.pick(&forms).to_owned()
             }
-            "%" => self.matched(op, depth),
+            "%" => {
+                let pair = self.pair();
+                pair.replace("{}", op)
+            }
             "^" => {
                 let forms = [
                     "(memory ^ 2)",
@@ -546,23 +561,28 @@ impl Generator {
         }
     }
 
+    /// Two vectors that fit each other, around `{}`.
+    fn pair(&mut self) -> String {
+        let pair = self.0.pick(&[
+            "memory {} on (job, instance) target_info",
+            "requests_total {} on (job, instance) group_left () memory",
+            "memory {} on (job, instance) group_right () requests_total",
+            "requests_total {} ignoring (code, version) group_left (version) target_info",
+            "requests_total{code=\"200\"} {} ignoring (code) requests_total{code=\"500\"}",
+            "sum by (job) (memory) {} on (job) sparse",
+            "hist {} on (job, instance) hist_gauge",
+            "hist {} on (job, instance) group_left () count by (job, instance) (requests_total)",
+            "mixed {} on (job, instance) mixed_total",
+            "hist_custom {} hist_custom offset 5m",
+            "memory {} memory offset 3m",
+        ]);
+        format!("({pair})")
+    }
+
     fn matched(&mut self, op: &str, depth: usize) -> String {
         // Pairs that fit each other, more often than any pair.
         if self.0.chance(85) {
-            let pair = self.0.pick(&[
-                "memory {} on (job, instance) target_info",
-                "requests_total {} on (job, instance) group_left () memory",
-                "memory {} on (job, instance) group_right () requests_total",
-                "requests_total {} ignoring (code, version) group_left (version) target_info",
-                "requests_total{code=\"200\"} {} ignoring (code) requests_total{code=\"500\"}",
-                "sum by (job) (memory) {} on (job) sparse",
-                "hist {} on (job, instance) hist_gauge",
-                "hist {} on (job, instance) group_left () count by (job, instance) (requests_total)",
-                "mixed {} on (job, instance) mixed_total",
-                "hist_custom {} hist_custom offset 5m",
-                "memory {} memory offset 3m",
-            ]);
-            return format!("({})", pair.replace("{}", op));
+            return self.pair().replace("{}", op);
         }
         let matching = self.0.pick(&[
             "",

@@ -385,15 +385,15 @@ fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().copied().filter(|v| b.binary_search_by(|w| w.total_cmp(v)).is_ok()).collect()
 }
 
-/// Whether a count of `before` is larger than the one of the same index in `now`.
+/// Whether a count of `before` is larger than the one of the same index in `now`, or not zero where `now` has none: a
+/// negative count that is gone is a reset to Prometheus too.
 fn shrank(before: Vec<(i32, f64)>, now: Vec<(i32, f64)>) -> bool {
     let mut now = now.into_iter().peekable();
     before.into_iter().any(|(index, count)| {
         while now.peek().is_some_and(|(i, _)| *i < index) {
             now.next();
         }
-        let current = now.peek().filter(|(i, _)| *i == index).map_or(0.0, |(_, c)| *c);
-        count > current
+        now.peek().filter(|(i, _)| *i == index).map_or(count != 0.0, |(_, current)| count > *current)
     })
 }
 
@@ -483,6 +483,9 @@ mod tests {
         assert!(!b.is_reset_after(&a));
         assert!(!exponential(0, 0, &[1.0, 2.0, 1.0]).is_reset_after(&a));
         assert!(exponential(1, 0, &[3.0, 2.0, 1.0]).is_reset_after(&a));
+        let negative = exponential(0, 0, &[-2.0, -1.0]);
+        assert!(exponential(0, 1, &[-1.0]).is_reset_after(&negative));
+        assert!(!exponential(0, 0, &[0.0, -1.0]).is_reset_after(&negative));
         let narrow = custom(&[2.0, 4.0, 6.0], &[1.0, 2.0, 5.0, 7.0]);
         assert!(custom(&[2.0, 3.0, 4.0, 6.0], &[1.0, 0.0, 1.0, 5.0, 8.0]).is_reset_after(&narrow));
     }
