@@ -52,7 +52,7 @@ pub(super) async fn delete_series(
     }
     let start = params.time_opt("start")?.unwrap_or(Timestamp::MIN);
     let end = params.time_opt("end")?.unwrap_or(Timestamp::MAX);
-    let selectors = params.matchers()?;
+    let selectors = params.selectors()?;
     let storage = state.storage.clone();
     let done = state
         .admin

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::json::{self, PIECE_BYTES};
 use crate::model::Timestamp;
 use crate::promql::{
-    Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
+    Annotations, Charge, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
 };
 
 /// What the parts of answering a query took.
@@ -42,10 +42,11 @@ pub(super) fn response(result: QueryResult, times: Option<QueryTimes>) -> Respon
 
 /// The text of the answer, in pieces of bounded size.
 pub fn pieces(result: QueryResult, times: Option<QueryTimes>) -> impl Iterator<Item = Bytes> + Send {
-    let QueryResult { value, annotations, stats, samples_per_step, profile } = result;
+    let QueryResult { value, annotations, stats, samples_per_step, profile, charge } = result;
     Pieces {
         text: json::begin(),
         rest: begun(value),
+        charge,
         tail: Some(Tail { annotations, stats, samples_per_step, profile, times }),
     }
 }
@@ -55,6 +56,8 @@ struct Pieces {
     /// Written and not yet handed out.
     text: Vec<u8>,
     rest: Rest,
+    /// What of the result is still in memory.
+    charge: Charge,
     tail: Option<Tail>,
 }
 
@@ -139,6 +142,7 @@ impl Pieces {
             Rest::Matrix(list, current, first) => {
                 if let Some(part) = current {
                     if part.write(out) {
+                        self.charge.lower(part.series.bytes());
                         *current = None;
                     }
                     return true;
@@ -318,6 +322,7 @@ mod tests {
             stats: QueryStats::default(),
             samples_per_step: Vec::new(),
             profile: Vec::new(),
+            charge: Charge::default(),
         };
         let (mut sizes, mut all) = (Vec::new(), Vec::new());
         for piece in pieces(result, None) {
@@ -345,6 +350,38 @@ mod tests {
             assert_eq!(text, format!(r#"{{"status":"success","data":{expected}}}"#));
             assert_eq!(sizes.len(), 1);
         }
+    }
+
+    #[test]
+    fn what_is_written_is_no_longer_charged() {
+        use crate::clock::Clock;
+        use crate::promql::{Engine, EngineOptions, QueryRequest};
+        use crate::storage::{Storage, StorageOptions};
+        let storage = Storage::open(StorageOptions::default()).unwrap();
+        let mut appender = storage.appender();
+        for n in 0..20 {
+            let labels = Labels::from_pairs([("__name__", "x"), ("n", n.to_string().as_str())]);
+            let series = appender.series(&labels).unwrap();
+            appender.append(series, 1_700_000_000_000, f64::from(n)).unwrap();
+        }
+        appender.commit().unwrap();
+        let engine = Engine::new(
+            EngineOptions { lookback_ms: 86_400_000, ..EngineOptions::default() },
+            Clock::system(),
+        );
+        let expr = crate::promql::parse("x").unwrap();
+        let request = QueryRequest::range(1_700_000_000_000, 1_700_000_000_000 + 9_000_000, 1_000);
+        let result = engine.evaluate("x", &expr, &request, &storage.reader()).unwrap();
+        let whole = engine.held_bytes();
+        assert!(whole >= 20 * 9_000 * 16, "{whole}");
+        let mut pieces = pieces(result, None);
+        let before = engine.held_bytes();
+        let sizes: Vec<(usize, u64)> =
+            std::iter::from_fn(|| pieces.next().map(|p| (p.len(), engine.held_bytes()))).collect();
+        assert!(sizes.len() > 20 && sizes.windows(2).all(|w| w[0].1 >= w[1].1), "{sizes:?}");
+        assert!(before == whole && sizes[sizes.len() / 2].1 < whole * 2 / 3, "{sizes:?}");
+        drop(pieces);
+        assert_eq!(engine.held_bytes(), 0);
     }
 
     #[test]

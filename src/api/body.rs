@@ -80,7 +80,7 @@ pub async fn read_raw(mut body: Body, limit: usize, state: &ApiState) -> Result<
     if read.as_ref().is_err_and(|e| e.kind == ErrorKind::TooLarge) {
         tokio::spawn(drain(body));
     }
-    read.map(|bytes| HeldBytes { bytes, charge: charge })
+    read.map(|bytes| HeldBytes { bytes, charge })
 }
 
 /// Reads and throws away, while the refusal is on its way.

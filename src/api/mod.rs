@@ -28,6 +28,7 @@ mod push;
 mod query;
 mod readiness;
 mod request;
+mod request_line;
 mod router;
 mod rules;
 mod series;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorKind};
 use super::state::ApiState;
 use super::{body, time};
 use crate::model::{Matcher, Timestamp};
@@ -170,7 +170,13 @@ impl FromRequest<Arc<ApiState>> for Params {
         let (parts, body) = request.into_parts();
         let mut params = Params::default();
         if matches!(parts.method, Method::POST | Method::PUT) && is_form(&parts.headers) {
-            params.add(&body::read(&parts.headers, body, state.limits.form_bytes_max, state).await?)?;
+            let form = body::read(&parts.headers, body, state.limits.form_bytes_max, state).await;
+            params.add(&form.map_err(|mut e| {
+                if e.kind == ErrorKind::TooLarge {
+                    e.message.push_str("; raise it with --query.max-request-body");
+                }
+                e
+            })?)?;
         }
         if let Some(query) = parts.uri.query() {
             params.add(query.as_bytes())?;

@@ -21,6 +21,7 @@ use tokio::time::Sleep;
 use tower::ServiceExt as _;
 
 use super::metrics::ApiMetrics;
+use super::request_line::{Targets, escaped};
 
 /// What a connection may cost.
 #[derive(Clone, Debug)]
@@ -172,9 +173,13 @@ fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// A stream whose writes fail when the other side takes nothing for too long.
+/// A stream whose writes fail when the other side takes nothing for too long, and that gives requests a form in which hyper
+/// takes them.
 struct Patient {
     stream: TcpStream,
+    targets: Targets,
+    /// What escaping made longer than the reader's buffer.
+    unread: Vec<u8>,
     timeout: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
@@ -182,7 +187,7 @@ struct Patient {
 
 impl Patient {
     fn new(stream: TcpStream, timeout: Duration) -> Self {
-        Patient { stream, timeout, waiting: None }
+        Patient { stream, targets: Targets::default(), unread: Vec::new(), timeout, waiting: None }
     }
 
     /// `polled` as it is, unless it has been pending for too long.
@@ -204,7 +209,22 @@ impl AsyncRead for Patient {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let this = &mut *self;
+        if this.unread.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let mut places = Vec::new();
+            this.targets.scan(&buf.filled()[before..], |at| places.push(at));
+            if places.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            this.unread = escaped(&buf.filled()[before..], &places);
+            buf.set_filled(before);
+        }
+        let n = buf.remaining().min(this.unread.len());
+        buf.put_slice(&this.unread[..n]);
+        this.unread.drain(..n);
+        Poll::Ready(Ok(()))
     }
 }
 

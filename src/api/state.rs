@@ -118,7 +118,7 @@ pub struct ApiLimits {
     pub query_steps_max: usize,
     /// `--query.max-expression-length`: bytes of an expression.
     pub expression_bytes_max: usize,
-    /// Form bodies of queries.
+    /// `--query.max-request-body`: form bodies of queries, compressed and expanded.
     pub form_bytes_max: usize,
     /// JSON bodies of the dashboard API.
     pub json_bytes_max: usize,

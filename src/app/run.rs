@@ -279,6 +279,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         query_queue: options.query_max_queue,
         query_steps_max: options.query_max_steps,
         expression_bytes_max: options.query_max_expression_bytes,
+        form_bytes_max: options.query_max_body_bytes,
         query_timeout: Duration::from_millis(options.query_timeout_ms.unsigned_abs()),
         ..ApiLimits::default()
     };

@@ -313,6 +313,17 @@ pub(super) struct ServeFlags {
         help_heading = "Queries"
     )]
     pub query_max_expression_length: usize,
+    /// How deep an expression may be: operators in a row; parentheses, calls and signs within each other about a third of that.
+    #[arg(
+        long = "query.max-expression-depth",
+        value_name = "N",
+        default_value_t = crate::promql::MAX_DEPTH,
+        help_heading = "Queries"
+    )]
+    pub query_max_expression_depth: usize,
+    /// Size of the form body of a query, such as 20MB.
+    #[arg(long = "query.max-request-body", value_name = "SIZE", default_value = "10MiB", value_parser = parse_size, help_heading = "Queries")]
+    pub query_max_request_body: u64,
 
     /// Outage after which the `for` state of an alert is not restored.
     #[arg(long = "rules.alert.for-outage-tolerance", value_name = "DURATION", default_value = "1h", value_parser = duration, help_heading = "Rules")]

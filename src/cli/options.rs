@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::flags::{MemoryLimit, ServeFlags};
 use crate::ingest::IngestFeatures;
-use crate::promql::{FEATURES, Features, MAX_LENGTH};
+use crate::promql::{Depth, FEATURES, Features, MAX_LENGTH};
 use crate::scrape::ScrapeFeatures;
 use crate::storage::FsyncPolicy;
 use crate::telemetry::LogFormat;
@@ -17,6 +17,9 @@ const RETENTION_MS_MAX: i64 = 100 * 365 * 86_400_000;
 
 /// Queries that may wait at most: more would time out before their turn comes.
 const QUEUE_MAX: usize = 1_000_000;
+
+/// The largest form body that may be allowed: it is held in memory as a whole.
+const REQUEST_BODY_MAX: u64 = 1 << 30;
 
 /// Batches of alerts that may wait at most: what a larger queue holds is out of date before it is read.
 const NOTIFICATION_QUEUE_MAX: usize = 1_000_000;
@@ -54,6 +57,7 @@ pub struct ServeOptions {
     pub query_max_steps: usize,
     pub query_max_queue: usize,
     pub query_max_expression_bytes: usize,
+    pub query_max_body_bytes: usize,
     pub query_max_concurrency: usize,
     pub for_outage_tolerance_ms: i64,
     pub for_grace_period_ms: i64,
@@ -121,6 +125,18 @@ impl ServeOptions {
         if flags.query_max_expression_length > MAX_LENGTH {
             return Err(format!("--query.max-expression-length must be at most {MAX_LENGTH}"));
         }
+        let Some(depth) = Depth::new(flags.query_max_expression_depth) else {
+            let (least, most) = (Depth::RANGE.start(), Depth::RANGE.end());
+            return Err(format!("--query.max-expression-depth must be between {least} and {most}"));
+        };
+        let body = 1024..=REQUEST_BODY_MAX;
+        if !body.contains(&flags.query_max_request_body) {
+            return Err(format!(
+                "--query.max-request-body must be between {} and {}",
+                body.start(),
+                body.end()
+            ));
+        }
         if flags.query_max_queue > QUEUE_MAX {
             return Err(format!("--query.max-queue must be at most {QUEUE_MAX}"));
         }
@@ -161,13 +177,14 @@ impl ServeOptions {
             query_max_steps: flags.query_max_steps,
             query_max_queue: flags.query_max_queue,
             query_max_expression_bytes: flags.query_max_expression_length,
+            query_max_body_bytes: flags.query_max_request_body as usize,
             query_max_concurrency: flags.query_max_concurrency,
             for_outage_tolerance_ms: flags.rules_alert_for_outage_tolerance,
             for_grace_period_ms: flags.rules_alert_for_grace_period,
             resend_delay_ms: flags.rules_alert_resend_delay,
             rules_max_concurrent: flags.rules_max_concurrent_evals,
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
-            features: enabled.promql,
+            features: Features { depth, ..enabled.promql },
             ingest_features: enabled.ingest,
             scrape_features: enabled.scrape,
             exemplar_storage: enabled.exemplar_storage,

@@ -15,7 +15,9 @@ pub(super) fn run(options: ServeOptions) -> ExitCode {
     for warning in &options.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    threads.enable_all().thread_stack_size(options.features.depth.stack_bytes());
+    let runtime = match threads.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("streamgate: threads cannot be started: {error}");

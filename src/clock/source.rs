@@ -25,7 +25,11 @@ impl Clock {
     #[must_use]
     pub fn manual(now: i64) -> (Self, ManualClock) {
         let manual = ManualClock {
-            state: Arc::new(Mutex::new(ManualState { now, elapsed: Duration::ZERO })),
+            state: Arc::new(Mutex::new(ManualState {
+                now,
+                elapsed: Duration::ZERO,
+                per_reading: Duration::ZERO,
+            })),
             moved: Arc::default(),
         };
         (Clock(Source::Manual(manual.clone())), manual)
@@ -51,7 +55,12 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System { start } => std::time::Instant::now().duration_since(*start),
-            Source::Manual(m) => m.lock().elapsed,
+            Source::Manual(m) => {
+                let mut state = m.lock();
+                let now = state.elapsed + state.per_reading;
+                state.elapsed = now;
+                now
+            }
         }
     }
 
@@ -98,9 +107,17 @@ pub struct ManualClock {
 struct ManualState {
     now: i64,
     elapsed: Duration,
+    /// What each reading of the monotonic time adds to it.
+    per_reading: Duration,
 }
 
 impl ManualClock {
+    /// From now on every reading of the monotonic time moves it by `step`: so a deadline comes after so many readings,
+    /// and the time tells how often it was read.
+    pub fn advance_by_reading(&self, step: Duration) {
+        self.lock().per_reading = step;
+    }
+
     /// Moves wall and monotonic time forward and wakes whoever has waited long enough.
     pub fn advance(&self, by: Duration) {
         let mut state = self.lock();

@@ -9,6 +9,7 @@ const OPTIONS: LoadOptions = LoadOptions {
         delayed_name_removal: false,
         per_step_stats: false,
         use_start_timestamps: false,
+        depth: crate::promql::Depth::DEFAULT,
     },
     scrape: ScrapeFeatures { native_histograms: false, protobuf_first: false },
     rule_files: true,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use super::ast::Expr;
-use super::{Features, QueryResult, eval};
+use super::{Features, QueryResult, Selections, eval};
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::storage::Reader;
@@ -30,7 +30,7 @@ pub struct QueryLimits {
     pub max_samples: u64,
     /// `--query.max-memory`: bytes of the tables that a query holds at once.
     pub max_bytes: u64,
-    /// `--query.max-memory-total`: the same of all queries that run at once.
+    /// `--query.max-memory-total`: the same of all queries that run at once, and of results that clients have not taken yet.
     pub max_bytes_total: u64,
     /// `--query.max-series`: series in the result.
     pub max_series: usize,
@@ -125,7 +125,7 @@ pub enum QueryError {
     TooMuchMemory { limit: u64 },
     /// `errorType` "execution".
     #[error(
-        "the queries that run now would hold too much memory together (limit {limit} bytes; raise it with --query.max-memory-total, or try again later)"
+        "the queries that run now, and results that clients have not read yet, would hold too much memory together (limit {limit} bytes; raise it with --query.max-memory-total, or try again later)"
     )]
     TooMuchMemoryTogether { limit: u64 },
     /// `errorType` "execution".
@@ -138,10 +138,10 @@ pub enum QueryError {
 /// Evaluates expressions. Cloning is cheap. Calls block and use the CPU: run them on the query pool.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    options: Arc<EngineOptions>,
-    clock: Clock,
+    pub(super) options: Arc<EngineOptions>,
+    pub(super) clock: Clock,
     /// Bytes that all queries hold at present.
-    held: Arc<AtomicU64>,
+    pub(super) held: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -175,6 +175,28 @@ impl Engine {
         request: &QueryRequest,
         reader: &Reader,
     ) -> Result<QueryResult, QueryError> {
-        eval::run(&self.options, &self.held, &self.clock, query, expr, request, reader)
+        eval::run(self, query, expr, request, reader, None)
+    }
+
+    /// As [`Engine::evaluate`], as one of several queries that read the same data and share what they select. What is
+    /// kept of it has the bounds of one query.
+    ///
+    /// # Errors
+    /// See [`QueryError`].
+    pub fn evaluate_sharing(
+        &self,
+        query: &str,
+        expr: &Expr,
+        request: &QueryRequest,
+        reader: &Reader,
+        selections: &Selections,
+    ) -> Result<QueryResult, QueryError> {
+        eval::run(self, query, expr, request, reader, Some(selections))
+    }
+
+    /// Bytes that all queries hold at present, with results that are still being handed out.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

@@ -5,6 +5,7 @@
 //! that come as arguments; the answer is a [`QueryResult`].
 
 pub mod ast;
+mod charge;
 mod engine;
 mod eval;
 pub mod functions;
@@ -12,18 +13,21 @@ mod lexer;
 mod parser;
 mod printer;
 pub(crate) mod quote;
+mod selections;
 pub mod testscript;
 #[cfg(test)]
 mod twin;
 mod value;
 
 pub use ast::selectors;
+pub use charge::Charge;
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
 pub use parser::{
-    FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, parse, parse_selector,
-    parse_with,
+    Depth, FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, parse,
+    parse_selector, parse_with,
 };
 pub use printer::format_number;
+pub use selections::Selections;
 pub use value::{
     Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
 };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::charge::Charge;
 use crate::model::{FloatHistogram, Labels, Timestamp};
 
 /// A float or a native histogram.
@@ -86,7 +87,7 @@ pub struct ProfileNode {
     pub selected: Option<(u64, u64)>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct QueryResult {
     pub value: Value,
     pub annotations: Annotations,
@@ -95,4 +96,44 @@ pub struct QueryResult {
     pub samples_per_step: Vec<(Timestamp, u64)>,
     /// What each part cost, if the request asked for it.
     pub profile: Vec<ProfileNode>,
+    /// The result's memory on the account of all queries: whoever keeps the result keeps this with it.
+    pub charge: Charge,
+}
+
+impl MatrixSeries {
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let histograms: u64 = self.histograms.iter().map(|(_, h)| histogram_bytes(h)).sum();
+        (size_of::<Self>() + label_bytes(&self.labels) + self.floats.capacity() * 16) as u64 + histograms
+    }
+}
+
+impl Value {
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Value::Scalar { .. } => 0,
+            Value::String { value, .. } => value.len() as u64,
+            Value::Matrix(matrix) => matrix.iter().map(MatrixSeries::bytes).sum(),
+            Value::Vector(vector) => {
+                let sample = |s: &VectorSample| {
+                    let own = (size_of::<VectorSample>() + label_bytes(&s.labels)) as u64;
+                    own + if let PointValue::Histogram(h) = &s.value { histogram_bytes(h) } else { 0 }
+                };
+                vector.iter().map(sample).sum()
+            }
+        }
+    }
+}
+
+fn label_bytes(labels: &Labels) -> usize {
+    /// What stands beside the text of a label set.
+    const OVERHEAD: usize = 32;
+    labels.as_packed().len() + OVERHEAD
+}
+
+fn histogram_bytes(h: &FloatHistogram) -> u64 {
+    16 * h.size_in_samples()
 }

@@ -18,7 +18,7 @@ use super::series::SeriesCache;
 use super::view::{ActiveAlertView, AlertState, GroupView, RuleHealth, RuleView, RuleViewKind};
 use crate::clock::Clock;
 use crate::model::{Alert, Labels, Timestamp, stale_marker};
-use crate::promql::{Engine, PointValue, QueryRequest, Value, VectorSample, parse_with};
+use crate::promql::{Engine, PointValue, QueryRequest, Selections, Value, VectorSample, parse_with};
 use crate::state::Op;
 use crate::storage::{Reader, Storage};
 use crate::template::QueryFn;
@@ -57,6 +57,8 @@ pub struct Group {
     dirty: bool,
     last_evaluation: Option<Timestamp>,
     metrics: GroupMetrics,
+    /// What several rules select; empty between ticks.
+    selections: Selections,
 }
 
 /// What evaluations change and views read.
@@ -111,6 +113,7 @@ impl Group {
         let rules = spec.rules.iter().map(RuleRun::new).collect();
         let statuses = spec.rules.iter().map(|_| Mutex::new(RuleStatus::new())).collect();
         let metrics = metrics.group(&key, interval_ms, spec.rules.len());
+        let selections = Selections::of(spec.rules.iter().map(|r| &*r.expr));
         let shared = GroupShared {
             spec,
             key,
@@ -125,6 +128,7 @@ impl Group {
             dirty: false,
             last_evaluation: None,
             metrics,
+            selections,
         }
     }
 
@@ -136,7 +140,7 @@ impl Group {
         &self.metrics
     }
 
-    /// Evaluates all rules in order, each seeing what those before it wrote.
+    /// Evaluates all rules in order, each seeing what those before it wrote. What several of them select is selected once.
     pub fn tick(&mut self, ts: Timestamp, world: &World) -> TickOutput {
         let started = world.clock.monotonic();
         let shared = Arc::clone(&self.shared);
@@ -178,6 +182,7 @@ impl Group {
                 }
             }
         }
+        self.selections.forget_all();
         self.write(&mut waiting, query_ts, world, &mut out);
         self.end_leftover(query_ts, world);
         self.last_evaluation = Some(query_ts);
@@ -208,7 +213,7 @@ impl Group {
         let shared = Arc::clone(&self.shared);
         let spec = &shared.spec.rules[i];
         let limit = shared.spec.limit;
-        let samples = vector(world, &spec.query, &spec.expr, query_ts, reader)?;
+        let samples = vector(world, &spec.query, &spec.expr, query_ts, reader, Some(&self.selections))?;
         let run = &mut self.rules[i];
         match &mut run.kind {
             KindRun::Recording(recording) => recording.state(spec, samples, limit, &mut run.series),
@@ -236,6 +241,7 @@ impl Group {
         let mut appender = world.storage.appender();
         let mut failed: Vec<(usize, String)> = Vec::new();
         for i in waiting.iter().copied() {
+            self.shared.spec.rules[i].writes().for_each(|name| self.selections.forget(name));
             let (written, error) = self.rules[i].series.write(&mut appender, ts);
             out.samples += written;
             failed.extend(error.map(|e| (i, e.to_string())));
@@ -395,10 +401,14 @@ fn vector(
     expr: &crate::promql::ast::Expr,
     ts: Timestamp,
     reader: &Reader,
+    selections: Option<&Selections>,
 ) -> Result<Vec<VectorSample>, String> {
     let request = QueryRequest::instant(ts);
-    let result = world.engine.evaluate(query, expr, &request, reader).map_err(|e| e.to_string())?;
-    match result.value {
+    let result = match selections {
+        Some(selections) => world.engine.evaluate_sharing(query, expr, &request, reader, selections),
+        None => world.engine.evaluate(query, expr, &request, reader),
+    };
+    match result.map_err(|e| e.to_string())?.value {
         Value::Vector(samples) => Ok(samples),
         Value::Scalar { ts, value } => {
             Ok(vec![VectorSample { labels: Labels::empty(), ts, value: PointValue::Float(value) }])
@@ -415,7 +425,7 @@ fn template_query(
     reader: &Reader,
 ) -> Result<Vec<(Labels, f64)>, String> {
     let expr = parse_with(text, world.engine.options().features).map_err(|e| e.to_string())?;
-    let samples = vector(world, text, &expr, ts, reader)?;
+    let samples = vector(world, text, &expr, ts, reader, None)?;
     let float = |v: PointValue| match v {
         PointValue::Float(v) => v,
         PointValue::Histogram(_) => 0.0,

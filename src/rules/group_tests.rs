@@ -398,3 +398,50 @@ fn a_week_of_ticks_passes_quickly() {
     // Each hour it fires for eight ticks, and every second one is sent.
     assert_eq!(sent, 7 * 24 * 4);
 }
+
+#[test]
+fn what_several_rules_select_is_selected_once() {
+    let rules = "  rules:\n  - {record: a, expr: sum(x)}\n  - {record: b, expr: max(x) - min(x)}\n  \
+         - {record: c, expr: 'count(rate(x[3m]))'}\n  - {record: d, expr: 'sum(rate(x[2m]))'}\n  \
+         - {record: x, expr: a + 100, labels: {i: new} }\n  - {record: e, expr: sum(x)}\n  \
+         - {alert: High, expr: x > 100}\n  - {record: f, expr: y}\n";
+    let mut fixture = Fixture::new(rules);
+    for minute in 0..4 {
+        for i in 0..5 {
+            fixture.put(&format!("x{{i=\"{i}\"}}"), minute * MINUTE, f64::from(i) + minute as f64);
+        }
+    }
+    let out = fixture.tick(3 * MINUTE);
+    assert_eq!(out.failures, 0);
+    let value = |series: &str| fixture.samples(series)[0].1;
+    assert_eq!((value("a"), value("b"), value("c")), (Some(25.0), Some(4.0), Some(5.0)));
+    // The rules behind the one that writes `x` see what it wrote.
+    assert_eq!((value("x{i=\"new\"}"), value("e")), (Some(125.0), Some(150.0)));
+    assert_eq!(fixture.active(), [("new".to_owned(), AlertState::Firing)]);
+    // The two of `b` count as one, as in any query; the first `x` after the new one is read anew.
+    assert_eq!(fixture.group.selections.reused(), 3);
+    // Nothing is held between ticks.
+    assert_eq!(fixture.world.engine.held_bytes(), 0);
+}
+
+#[test]
+fn what_finds_no_room_is_not_kept() {
+    let rules = "  rules:\n  - {record: a, expr: sum(x)}\n  - {record: b, expr: sum(x)}\n";
+    let mut fixture = Fixture::new(rules);
+    for i in 0..100 {
+        fixture.put(&format!("x{{i=\"{i}\"}}"), 0, 1.0);
+    }
+    let mut seen = Vec::new();
+    for bytes in (1_000..40_000).step_by(500) {
+        let limits = crate::promql::QueryLimits { max_bytes_total: bytes, ..Default::default() };
+        fixture.world.engine =
+            Engine::new(EngineOptions { limits, ..EngineOptions::default() }, fixture.world.clock.clone());
+        fixture.group = Group::new(spec(rules), &fixture.world.settings, &fixture.metrics);
+        let failures = fixture.tick(bytes as i64).failures;
+        seen.push((failures, fixture.group.selections.reused()));
+        assert_eq!(fixture.world.engine.held_bytes(), 0);
+    }
+    seen.dedup();
+    // Too little for one rule; enough for each by itself; enough to keep what the other one needs.
+    assert_eq!(seen, [(2, 0), (0, 0), (0, 1)]);
+}

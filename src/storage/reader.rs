@@ -79,7 +79,10 @@ impl Reader {
             let lookups = (series.len() as usize).saturating_mul(8);
             let mut renumbering = Renumbering::new(block.pair_count(), lookups);
             let mut numbers = Vec::new();
-            for number in &series {
+            for (n, number) in series.iter().enumerate() {
+                if n.is_multiple_of(SERIES_BETWEEN_CHECKS) && stop() {
+                    break;
+                }
                 let Some(pairs) = block.pairs(number) else { continue };
                 numbers.clear();
                 numbers.extend(pairs.into_iter().map(|p| {
@@ -90,7 +93,7 @@ impl Reader {
                 }
             }
         }
-        in_blocks.sort_unstable();
+        let in_blocks = by_series(&in_blocks, table.len(), stop);
         head.from = ring.sealed_until;
         Selection {
             labels: Arc::new(table.finish()),
@@ -119,7 +122,10 @@ impl Reader {
         let mut guards = self.db.head.lock(shards);
         let mut head = HeadParts { parts: Vec::with_capacity(ids.len() as usize), ..HeadParts::default() };
         let mut found = Vec::with_capacity(ids.len() as usize);
-        for id in &ids {
+        for (n, id) in ids.iter().enumerate() {
+            if n.is_multiple_of(SERIES_BETWEEN_CHECKS) && stop() {
+                break;
+            }
             let Some(series) = guards.shard(id).and_then(|s| s.get(id)) else { continue };
             let intervals = deleted.intervals(id);
             // What is deleted is taken out of all samples, so that the newest of what is left is found.
@@ -143,7 +149,10 @@ impl Reader {
         drop(guards);
         let index = &index.labels;
         let mut renumbering = Renumbering::new(index.pair_ids_end(), found.len().saturating_mul(8));
-        for id in found {
+        for (n, id) in found.into_iter().enumerate() {
+            if n.is_multiple_of(SERIES_BETWEEN_CHECKS) && stop() {
+                break;
+            }
             for p in index.pair_ids(id) {
                 let number = renumbering.get(p, || {
                     let (name, value) = index.pair(p);
@@ -307,6 +316,34 @@ pub enum Need {
 
 /// Stands for a pair that cannot be read.
 const NO_PAIR: u32 = u32::MAX - 1;
+
+/// So many series are selected between two looks at whether to stop: a millisecond's worth.
+const SERIES_BETWEEN_CHECKS: usize = 1024;
+
+/// Entries (series, block, number) by series, those of one series in the order in which they stand. Series are numbered
+/// below `series`. Once `stop` says so, the rest is left out.
+fn by_series(entries: &[(u32, u32, u32)], series: usize, stop: &dyn Fn() -> bool) -> Vec<(u32, u32, u32)> {
+    // Counted and put in place: there may be tens of millions, and comparing sorts cannot be stopped.
+    let mut places = vec![0usize; series + 1];
+    for (s, _, _) in entries {
+        places[*s as usize + 1] += 1;
+    }
+    for s in 0..series {
+        places[s + 1] += places[s];
+    }
+    let mut out = vec![(0, 0, 0); entries.len()];
+    for chunk in entries.chunks(64 * SERIES_BETWEEN_CHECKS) {
+        if stop() {
+            break;
+        }
+        for entry in chunk {
+            let place = &mut places[entry.0 as usize];
+            out[*place] = *entry;
+            *place += 1;
+        }
+    }
+    out
+}
 
 /// One selected series: its labels, and access to its samples as of the selection.
 #[derive(Clone, Debug)]

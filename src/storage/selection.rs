@@ -94,6 +94,14 @@ impl LabelTable {
         Labels::from_sorted(self.pairs(series))
     }
 
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let names = self.names.len() * size_of::<(usize, usize)>() + self.pairs.len() * size_of::<Pair>();
+        let lists = self.numbers.len() * size_of::<u32>() + self.ends.len() * size_of::<usize>();
+        (self.text.len() + names + lists) as u64
+    }
+
     fn add_text(&mut self, text: &str) -> (usize, usize) {
         let start = self.text.len();
         self.text.push_str(text);
@@ -191,6 +199,11 @@ impl TableBuilder {
         series
     }
 
+    /// How many series there are so far.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
     pub fn finish(self) -> LabelTable {
         self.table
     }
@@ -269,6 +282,14 @@ impl Selection {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// About what it takes in memory.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let head = self.head.parts.iter().map(|p| size_of::<HeadPart>() + p.heap_bytes()).sum::<usize>();
+        let blocks = self.in_blocks.len() * size_of::<(u32, u32, u32)>();
+        (head + blocks) as u64 + self.labels.bytes()
     }
 
     /// The labels of all series; a series has the same number there.

@@ -60,4 +60,9 @@ async fn snapshots_and_deletions() {
     let left = server.get("/api/v1/series?match[]=up").await.json();
     assert_eq!(left["data"].as_array().unwrap().len(), 1);
     assert_eq!(left["data"][0]["job"], "b");
+    // What `match[]` may not select elsewhere may be deleted, as in Prometheus.
+    assert_eq!(server.get("/api/v1/series?match[]=%7Bjob=~%22.*%22%7D").await.status, 400);
+    assert_eq!(post("delete_series?match[]=%7Bjob=~%22.*%22%7D").await.status, 204);
+    let left = server.get("/api/v1/series?match[]=up").await.json();
+    assert_eq!(left["data"].as_array().unwrap().len(), 0);
 }

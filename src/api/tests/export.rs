@@ -220,7 +220,7 @@ async fn remote_write_is_stored_or_refused_with_the_reason() {
 async fn remote_write_2_says_how_much_was_written() {
     let server = TestServer::new().await;
     let send = async |pairs: &[&[(&str, &str)]]| {
-        let mut table = Table::new();
+        let mut table = Table::default();
         let sample = Sample { value: 4.0, timestamp: NOW, start_timestamp: 0 };
         let series = |p: &&[(&str, &str)]| TimeSeries {
             labels_refs: table.pairs(p),

@@ -104,3 +104,24 @@ async fn who_writes_a_huge_body_first_still_reads_why_it_is_refused() {
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(&status, b"HTTP/1.1 413");
 }
+
+#[tokio::test]
+async fn raw_quotes_and_brackets_in_a_url_are_taken() {
+    let echo = |uri: axum::http::Uri| async move { uri.query().unwrap_or("").to_owned() };
+    let server = start(Router::new().route("/q", get(echo)), ServeLimits::default()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // Two requests of one connection, the first longer than any buffer guesses.
+    let long = "\"".repeat(5_000);
+    let first = format!("GET /q?a={long} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(first.as_bytes()).await.unwrap();
+    stream
+        .write_all(b"GET /q?up{a=\"b\"}<1>0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.contains(&format!("a={}", "%22".repeat(5_000))), "{}", text.len());
+    assert!(text.ends_with("up{a=%22b%22}%3C1%3E0"), "{}", &text[text.len() - 100..]);
+    server.stop.send(true).unwrap();
+    server.task.await.unwrap();
+}

@@ -127,7 +127,8 @@ const CONVERTED: &str = "0={count:2, sum:3, [-Inf,1]:1, (1,2]:1} 10={count:4, su
 fn protobuf_becomes_the_series_that_text_has_or_native_histograms() {
     let converted = HistogramOptions { native: false, classic_converted: true, ..NATIVE };
     let both = HistogramOptions { classic_converted: true, classic_always: true, ..NATIVE };
-    let cases: [(HistogramOptions, &[(&str, &str)], Option<&str>); 5] = [
+    type Case<'a> = (HistogramOptions, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let cases: [Case<'_>; 5] = [
         (HistogramOptions::default(), CLASSIC, None),
         (NATIVE, &[], Some(EXPONENTIAL)),
         (HistogramOptions { classic_always: true, ..NATIVE }, CLASSIC, Some(EXPONENTIAL)),

@@ -38,7 +38,7 @@ fn everything_of_a_series_is_taken() {
     let ingest = ingest_that(IngestFeatures::default());
     for round in 0..3i64 {
         // Other strings each time: a series is known by what they say and not by where they stand.
-        let mut table = Table::new();
+        let mut table = Table::default();
         for i in 0..round {
             table.of(&format!("unused {i}"));
         }
@@ -96,7 +96,7 @@ fn both_versions_know_one_series() {
     ingest
         .remote_write(&compress_snappy(&encoder.finish()), Encoding::Snappy, RemoteWriteVersion::V1)
         .unwrap();
-    let mut table = Table::new();
+    let mut table = Table::default();
     let labels_refs = table.pairs(&[("__name__", "a"), ("x", "1")]);
     send(
         &ingest,
@@ -111,7 +111,7 @@ fn both_versions_know_one_series() {
 #[test]
 fn start_times_are_stored_with_st_storage() {
     let ingest = ingest_that(IngestFeatures { st_storage: true, ..IngestFeatures::default() });
-    let mut table = Table::new();
+    let mut table = Table::default();
     let stated = |seconds, start: i64| Sample { start_timestamp: T0 + start * 1000, ..sample(seconds, 1.0) };
     let series = vec![
         TimeSeries {
@@ -140,7 +140,7 @@ fn start_times_are_stored_with_st_storage() {
 fn zeros_are_put_where_series_begin() {
     let ingest = ingest_that(IngestFeatures { zero_ingestion: true, ..IngestFeatures::default() });
     for (seconds, start) in [(10, -5), (20, -5), (30, 25), (40, 25)] {
-        let mut table = Table::new();
+        let mut table = Table::default();
         let series = |name, table: &mut Table| TimeSeries {
             labels_refs: table.pairs(&[("__name__", name)]),
             created_timestamp: T0 + start * 1000,
@@ -168,7 +168,7 @@ fn a_zero_that_has_no_room_is_no_refusal() {
     let features = IngestFeatures { zero_ingestion: true, ..IngestFeatures::default() };
     let ingest = Ingest::with_features(storage.unwrap(), IngestLimits::default(), features, Arc::default());
     for (seconds, start) in [(10, 0), (20, 5), (30, 10), (40, 40)] {
-        let mut table = Table::new();
+        let mut table = Table::default();
         let series = TimeSeries {
             labels_refs: table.pairs(&[("__name__", "a")]),
             samples: vec![sample(seconds, 1.0)],
@@ -183,7 +183,7 @@ fn a_zero_that_has_no_room_is_no_refusal() {
 #[test]
 fn type_and_unit_become_labels() {
     let ingest = ingest_that(IngestFeatures { type_and_unit_labels: true, ..IngestFeatures::default() });
-    let mut table = Table::new();
+    let mut table = Table::default();
     let unit_ref = table.of("seconds");
     let mut series = |name, metric_type, unit_ref| TimeSeries {
         labels_refs: table.pairs(&[("__name__", name), ("__type__", "mine"), ("__unit__", "mine")]),
@@ -205,7 +205,7 @@ fn type_and_unit_become_labels() {
 fn a_request_is_refused_in_part_or_whole() {
     let limits = IngestLimits { write_bytes_max: 10_000, ..IngestLimits::default() };
     let ingest = ingest_with(limits);
-    let mut table = Table::new();
+    let mut table = Table::default();
     let good = table.pairs(&[("__name__", "good")]);
     let nameless = table.pairs(&[("x", "1")]);
     let series =
@@ -216,11 +216,11 @@ fn a_request_is_refused_in_part_or_whole() {
         panic!("a series without a name is refused")
     };
     assert_eq!(stats.samples, 1);
-    let refs = |refs: &[u32]| send(&ingest, Table::new(), vec![series(refs.to_vec())]).unwrap_err();
+    let refs = |refs: &[u32]| send(&ingest, Table::default(), vec![series(refs.to_vec())]).unwrap_err();
     assert!(matches!(refs(&[0, 7]), IngestError::Wire(_)), "no such symbol");
     assert!(matches!(refs(&[0]), IngestError::Wire(_)), "half a pair");
     // Short references to long text.
-    let mut table = Table::new();
+    let mut table = Table::default();
     let long = table.of(&"x".repeat(1000));
     let all = vec![series([0, long].repeat(20))];
     assert!(matches!(send(&ingest, table, all).unwrap_err(), IngestError::Wire(_)));
@@ -230,7 +230,7 @@ fn a_request_is_refused_in_part_or_whole() {
 #[test]
 fn exemplars_that_come_too_late_are_told_of() {
     let ingest = ingest_that(IngestFeatures::default());
-    let mut table = Table::new();
+    let mut table = Table::default();
     let exemplar =
         |seconds: i64| Exemplar { timestamp: T0 + seconds * 1000, value: 1.0, labels_refs: vec![] };
     let series = TimeSeries {

@@ -13,12 +13,15 @@ use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLa
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::grouping::Grouping;
 use super::over_time::HistogramSum;
+use super::pace::LABELS;
 use super::pointwise::{go_max, go_min};
 use super::quantile::quantile;
-use super::window::Patience;
 use crate::model::{Labels, METRIC_NAME, kahan_add};
 use crate::promql::ast::{Aggregate, AggregateOp, Expr, Pos};
 use crate::storage::LabelTable;
+
+/// What adding a histogram costs, in units of work.
+const HISTOGRAM_ADDED: usize = 64;
 
 // What an accumulator has seen.
 const SEEN_FLOAT: u8 = 1;
@@ -81,8 +84,10 @@ impl<'a> Folded<'a> {
     }
 
     /// Folds rows in. `pos` is where annotations about them point.
-    fn fold(&mut self, ctx: &Context<'_>, table: &Arc<LabelTable>, columns: &Part, pos: &Pos) {
+    fn fold(&mut self, ctx: &Context<'_>, table: &Arc<LabelTable>, columns: &Part, pos: &Pos) -> Result<()> {
+        let mut pace = ctx.pace();
         for row in 0..columns.rows() {
+            pace.work(self.steps + LABELS)?;
             let s = &columns.series[row];
             let group = self.group(table, &s.labels, s.drop_name);
             let slots = group * self.steps..(group + 1) * self.steps;
@@ -96,12 +101,14 @@ impl<'a> Folded<'a> {
                     FLOAT => self.fold_floats(to..to + 1, &columns.values[from..=from]),
                     HISTOGRAM => {
                         let metric = s.labels.get(table, METRIC_NAME).unwrap_or("");
+                        pace.work(HISTOGRAM_ADDED)?;
                         self.fold_histogram(ctx, to, columns, from, metric, pos);
                     }
                     _ => {}
                 }
             }
         }
+        Ok(())
     }
 
     /// Folds one float into each of the accumulators.
@@ -230,11 +237,13 @@ impl<'a> Folded<'a> {
     }
 
     /// Takes over what another thread has folded.
-    fn merge(&mut self, ctx: &Context<'_>, mut other: Folded<'_>, pos: &Pos) {
+    fn merge(&mut self, ctx: &Context<'_>, mut other: Folded<'_>, pos: &Pos) -> Result<()> {
         let none = Arc::default();
+        let mut pace = ctx.pace();
         for (from_group, (labels, drop_name)) in std::mem::take(&mut other.series).into_iter().enumerate() {
             // These are the group's labels already.
             let group = self.group(&none, &RowLabels::Made(labels), drop_name);
+            pace.work(self.steps + LABELS)?;
             for step in 0..self.steps {
                 let (to, from) = (group * self.steps + step, from_group * self.steps + step);
                 let seen = other.seen[from];
@@ -255,11 +264,13 @@ impl<'a> Folded<'a> {
                 if seen & SEEN_HISTOGRAM != 0 {
                     self.seen[to] |= seen & (SEEN_HISTOGRAM | INCOMPATIBLE);
                     if let Some(sum) = other.histograms.remove(&from) {
+                        pace.work(HISTOGRAM_ADDED)?;
                         self.merge_histograms(ctx, to, sum, pos);
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn merge_floats(&mut self, to: usize, other: &Folded<'_>, from: usize) {
@@ -319,11 +330,13 @@ impl<'a> Folded<'a> {
         }
     }
 
-    fn finish(mut self, ctx: &Context<'_>, pos: &Pos) -> Columns {
+    fn finish(mut self, ctx: &Context<'_>, pos: &Pos) -> Result<Columns> {
         let mut out = Columns::new(self.steps);
+        let mut pace = ctx.pace();
         let series = std::mem::take(&mut self.series);
         for (group, (labels, drop_name)) in series.into_iter().enumerate() {
             let row = out.push_row(labels, drop_name);
+            pace.work(self.steps + LABELS)?;
             for step in 0..self.steps {
                 let (from, to) = (group * self.steps + step, row * self.steps + step);
                 let seen = self.seen[from];
@@ -335,6 +348,7 @@ impl<'a> Folded<'a> {
                         ctx.notes.mixed_in_aggregation(pos);
                         continue;
                     }
+                    pace.work(HISTOGRAM_ADDED)?;
                     let Some(sum) = self.histograms.remove(&from) else { continue };
                     if seen & INCOMPATIBLE != 0 {
                         continue;
@@ -367,7 +381,7 @@ impl<'a> Folded<'a> {
                 out.pop_row();
             }
         }
-        out
+        Ok(out)
     }
 }
 
@@ -435,7 +449,7 @@ impl Context<'_> {
                     |folded, part| {
                         let held = part.samples();
                         self.hold(held)?;
-                        folded.fold(self, &rows.table, part, pos);
+                        folded.fold(self, &rows.table, part, pos)?;
                         self.samples.release(held);
                         self.check_slots(folded.series.len(), grid.len)
                     },
@@ -443,31 +457,30 @@ impl Context<'_> {
                 let mut parts = parts.into_iter();
                 let mut all = parts.next().unwrap_or_else(|| Folded::new(a, grid.len));
                 for part in parts {
-                    all.merge(self, part, pos);
+                    all.merge(self, part, pos)?;
                 }
                 all
             }
             None => {
                 let Lazy { columns, table } = self.vector(inner, grid)?.into();
                 let mut folded = Folded::new(a, grid.len);
-                folded.fold(self, &table, &columns, pos);
+                folded.fold(self, &table, &columns, pos)?;
                 self.samples.release(columns.samples());
                 folded
             }
         };
-        let out = folded.finish(self, pos);
+        let out = folded.finish(self, pos)?;
         self.hold(out.samples())?;
         Ok(out)
     }
 
     /// The rows of each group, and its labels; in the order in which the groups first occur.
     pub fn group_rows(&self, a: &Aggregate, lazy: &Lazy) -> Result<Vec<(Labels, bool, Vec<usize>)>> {
+        let mut pace = self.pace();
         let mut grouping = Grouping::new(a.labels.iter().map(String::as_str), a.without);
         let mut groups: Vec<(Labels, bool, Vec<usize>)> = Vec::new();
         for (row, s) in lazy.columns.series.iter().enumerate() {
-            if row.is_multiple_of(4096) {
-                self.check()?;
-            }
+            pace.work(LABELS)?;
             let (group, new) = grouping.find(&lazy.table, &s.labels);
             if new {
                 groups.push((grouping.labels(&lazy.table, &s.labels), false, Vec::new()));
@@ -498,14 +511,11 @@ impl Context<'_> {
         }
         let mut out = Columns::new(grid.len);
         let mut scratch = Vec::new();
-        let mut patience = Patience::default();
+        let mut pace = self.pace();
         for (labels, drop_name, rows) in self.group_rows(a, &lazy)? {
-            self.check()?;
             let to = out.push_row(labels, drop_name);
             for (step, q) in quantiles.iter().enumerate() {
-                if patience.is_over(self, rows.len()) {
-                    self.check()?;
-                }
+                pace.work(4 * rows.len() + 1)?;
                 scratch.clear();
                 for row in &rows {
                     let slot = row * grid.len + step;

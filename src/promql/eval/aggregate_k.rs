@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::pace::LABELS;
 use super::sorted;
-use super::window::Patience;
 use super::xxhash::label_hash;
 use crate::model::GoFloat;
 use crate::promql::ast::{Aggregate, AggregateOp, Expr};
@@ -54,7 +54,7 @@ impl Context<'_> {
             AggregateOp::LimitK => self.first(a, rows, &params)?,
             _ => self.sample(rows, &params)?,
         };
-        Ok(out.made())
+        out.made(&mut self.pace())
     }
 
     /// `topk` and `bottomk`: the rows with the best values, at each step for itself.
@@ -73,13 +73,10 @@ impl Context<'_> {
         let mut keep = vec![false; columns.kinds.len()];
         let mut order: Vec<usize> = Vec::new();
         let mut candidates: Vec<(f64, usize)> = Vec::new();
-        let mut patience = Patience::default();
+        let mut pace = self.pace();
         for (_, _, rows) in self.group_rows(a, &lazy)? {
-            self.check()?;
             for (step, k) in params.iter().enumerate() {
-                if patience.is_over(self, rows.len()) {
-                    self.check()?;
-                }
+                pace.work(4 * rows.len() + 1)?;
                 candidates.clear();
                 for &row in &rows {
                     let slot = row * steps + step;
@@ -109,9 +106,9 @@ impl Context<'_> {
         }
         if steps == 1 {
             self.samples.release((columns.rows() - order.len()) as u64);
-            return Ok(Lazy { columns: columns.pick(&order), table: lazy.table });
+            return Ok(Lazy { columns: columns.pick(&order, &mut pace)?, table: lazy.table });
         }
-        Ok(self.kept(lazy, &keep))
+        self.kept(lazy, &keep)
     }
 
     /// `limitk`: the first rows of each group that have a point, at each step for itself.
@@ -119,13 +116,10 @@ impl Context<'_> {
         let columns = &lazy.columns;
         let steps = columns.steps;
         let mut keep = vec![false; columns.kinds.len()];
-        let mut patience = Patience::default();
+        let mut pace = self.pace();
         for (_, _, rows) in self.group_rows(a, &lazy)? {
-            self.check()?;
             for (step, k) in params.iter().enumerate() {
-                if patience.is_over(self, rows.len()) {
-                    self.check()?;
-                }
+                pace.work(rows.len() + 1)?;
                 let k = if *k < 1.0 { 0 } else { *k as usize };
                 let present =
                     rows.iter().map(|row| row * steps + step).filter(|s| columns.kinds[*s] != ABSENT);
@@ -134,7 +128,7 @@ impl Context<'_> {
                 }
             }
         }
-        Ok(self.kept(lazy, &keep))
+        self.kept(lazy, &keep)
     }
 
     /// `limit_ratio`: the rows whose hash lies in the ratio's part of the hash space; a negative ratio takes the
@@ -142,30 +136,29 @@ impl Context<'_> {
     fn sample(&self, lazy: Lazy, params: &[f64]) -> Result<Lazy> {
         let columns = &lazy.columns;
         let mut keep = vec![false; columns.kinds.len()];
+        let mut pace = self.pace();
         for row in 0..columns.rows() {
-            if row.is_multiple_of(1024) {
-                self.check()?;
-            }
+            pace.work(2 * LABELS + params.len())?;
             let place = label_hash(&lazy.labels(row)) as f64 / u64::MAX as f64;
             for (slot, ratio) in columns.span(row).zip(params) {
                 let ratio = ratio.clamp(-1.0, 1.0);
                 keep[slot] = (ratio > 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio);
             }
         }
-        Ok(self.kept(lazy, &keep))
+        self.kept(lazy, &keep)
     }
 
     /// Only the slots that are to be kept.
-    fn kept(&self, mut lazy: Lazy, keep: &[bool]) -> Lazy {
+    fn kept(&self, mut lazy: Lazy, keep: &[bool]) -> Result<Lazy> {
         let columns: &mut Part = &mut lazy.columns;
         let before = columns.samples();
-        for (slot, keep) in keep.iter().enumerate() {
-            if !keep {
+        self.in_pieces(keep.len(), |slots| {
+            for slot in slots.filter(|s| !keep[*s]) {
                 columns.clear(slot);
             }
-        }
-        columns.drop_empty_rows();
+        })?;
+        columns.drop_empty_rows(&mut self.pace())?;
         self.samples.release(before - columns.samples());
-        lazy
+        Ok(lazy)
     }
 }

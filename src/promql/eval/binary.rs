@@ -168,8 +168,36 @@ pub(super) fn apply(op: BinaryOp, l: Element<'_>, r: Element<'_>, notes: &Notes,
 
 /// Applies an operator between the elements of a table and one number per step. `swapped`: the number is on the left.
 fn with_scalar<L>(
+    ctx: &Context<'_>,
     b: &Binary,
     columns: &mut Columns<L>,
+    scalars: &[f64],
+    swapped: bool,
+    pos: &Pos,
+) -> Result<()> {
+    let op = b.op;
+    let steps = columns.steps.max(1);
+    if columns.hists.is_empty() && changes_meaning(op) {
+        let mut pace = ctx.pace();
+        // Absent slots are calculated too: their values mean nothing.
+        for row in columns.values.chunks_mut(steps) {
+            pace.work(steps)?;
+            for (v, s) in row.iter_mut().zip(scalars) {
+                *v = if swapped { arithmetic(op, *s, *v) } else { arithmetic(op, *v, *s) };
+            }
+        }
+        return Ok(());
+    }
+    ctx.in_pieces(columns.kinds.len(), |slots| {
+        with_scalar_in(b, columns, slots, scalars, swapped, &ctx.notes, pos);
+    })
+}
+
+/// [`with_scalar`] for some of the slots, whatever stands there.
+fn with_scalar_in<L>(
+    b: &Binary,
+    columns: &mut Columns<L>,
+    slots: std::ops::Range<usize>,
     scalars: &[f64],
     swapped: bool,
     notes: &Notes,
@@ -177,16 +205,7 @@ fn with_scalar<L>(
 ) {
     let op = b.op;
     let steps = columns.steps.max(1);
-    if columns.hists.is_empty() && changes_meaning(op) {
-        // Absent slots are calculated too: their values mean nothing.
-        for row in columns.values.chunks_mut(steps) {
-            for (v, s) in row.iter_mut().zip(scalars) {
-                *v = if swapped { arithmetic(op, *s, *v) } else { arithmetic(op, *v, *s) };
-            }
-        }
-        return;
-    }
-    for slot in 0..columns.kinds.len() {
+    for slot in slots {
         let scalar = Element::Float(scalars[slot % steps]);
         let Some(own) = Element::of(columns, slot) else { continue };
         let (l, r) = if swapped { (scalar, own) } else { (own, scalar) };
@@ -234,8 +253,7 @@ pub(super) fn rows<'e>(
     let Some(inner) = ctx.rows(vector, grid)? else { return Ok(None) };
     let scalars = ctx.scalar(scalar, grid)?;
     Ok(Some(ctx.map_rows(inner, Duplicates::Unite, grid, move |columns| {
-        with_scalar(b, columns, &scalars, swapped, &ctx.notes, pos);
-        Ok(())
+        with_scalar(ctx, b, columns, &scalars, swapped, pos)
     })))
 }
 
@@ -243,16 +261,13 @@ impl Context<'_> {
     pub fn binary(&self, expr: &Expr, b: &Binary, grid: Grid) -> Result<Out> {
         match (value_type(&b.lhs), value_type(&b.rhs)) {
             (ValueType::Scalar, ValueType::Scalar) => {
-                let mut l = self.scalar(&b.lhs, grid)?;
+                let l = self.scalar(&b.lhs, grid)?;
                 let r = self.scalar(&b.rhs, grid)?;
-                for (l, r) in l.iter_mut().zip(r) {
-                    *l = if is_comparison(b.op) {
-                        f64::from(u8::from(compare(b.op, *l, r)))
-                    } else {
-                        arithmetic(b.op, *l, r)
-                    };
-                }
-                Ok(Out::Scalar(l))
+                let of = |i: usize| match is_comparison(b.op) {
+                    true => f64::from(u8::from(compare(b.op, l[i], r[i]))),
+                    false => arithmetic(b.op, l[i], r[i]),
+                };
+                Ok(Out::Scalar(self.collect_in_pieces(l.len().min(r.len()), of)?))
             }
             (ValueType::Vector, ValueType::Scalar) => self.vector_scalar(expr, b, grid, false),
             (ValueType::Scalar, ValueType::Vector) => self.vector_scalar(expr, b, grid, true),
@@ -266,14 +281,14 @@ impl Context<'_> {
         let mut columns = self.vector(vector, grid)?;
         let scalars = self.scalar(scalar, grid)?;
         let before = columns.samples();
-        with_scalar(b, &mut columns, &scalars, swapped, &self.notes, &expr.pos);
-        columns.drop_empty_rows();
+        with_scalar(self, b, &mut columns, &scalars, swapped, &expr.pos)?;
+        columns.drop_empty_rows(&mut self.pace())?;
         self.samples.release(before);
         self.hold(columns.samples())?;
         if changes_meaning(b.op) || b.return_bool {
-            self.drop_names(&mut columns);
+            self.drop_names(&mut columns)?;
             if !self.delayed() {
-                columns = labels::unite(columns)?;
+                columns = labels::unite(self, columns)?;
             }
         }
         Ok(Out::Vector(columns))

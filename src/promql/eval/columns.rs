@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::context::Held;
+use super::context::{Held, Result};
+use super::pace::{LABELS, Pace};
 use crate::model::{FloatHistogram, Labels, METRIC_NAME};
 use crate::storage::LabelTable;
 
@@ -93,13 +94,14 @@ pub(super) struct Lazy {
 
 impl Lazy {
     /// With a label set for each row.
-    pub fn made(self) -> Columns {
+    pub fn made(self, pace: &mut Pace<'_, '_>) -> Result<Columns> {
         let Columns { steps, series, kinds, values, hists } = self.columns;
-        let series = series
-            .into_iter()
-            .map(|s| Series { labels: s.labels.make(&self.table), drop_name: s.drop_name })
-            .collect();
-        Columns { steps, series, kinds, values, hists }
+        let made = |s: Series<RowLabels>| {
+            pace.work(LABELS)?;
+            Ok(Series { labels: s.labels.make(&self.table), drop_name: s.drop_name })
+        };
+        let series = series.into_iter().map(made).collect::<Result<_>>()?;
+        Ok(Columns { steps, series, kinds, values, hists })
     }
 
     /// The labels of one row.
@@ -298,13 +300,35 @@ impl<L> Columns<L> {
         self.values.append(&mut other.values);
     }
 
+    /// As [`Columns::append`], for a part that may be large.
+    pub fn append_part(&mut self, mut other: Columns<L>, pace: &mut Pace<'_, '_>) -> Result<()> {
+        let rows = other.rows();
+        let from = self.kinds.len();
+        if from == 0 || !self.hists.is_empty() || !other.hists.is_empty() {
+            pace.work(rows)?;
+            self.append(other);
+            return Ok(());
+        }
+        self.series.append(&mut other.series);
+        self.kinds.reserve_exact(other.kinds.len());
+        self.values.reserve_exact(other.values.len());
+        let slots = 1 << 16;
+        for (kinds, values) in other.kinds.chunks(slots).zip(other.values.chunks(slots)) {
+            pace.work(slots)?;
+            self.kinds.extend_from_slice(kinds);
+            self.values.extend_from_slice(values);
+        }
+        Ok(())
+    }
+
     /// One step's worth of every row, repeated for `steps` steps.
-    pub fn broadcast(self, steps: usize) -> Self {
+    pub fn broadcast(self, steps: usize, pace: &mut Pace<'_, '_>) -> Result<Self> {
         if self.steps == steps || self.steps != 1 {
-            return self;
+            return Ok(self);
         }
         let mut out = Columns::new(steps);
         for slot in 0..self.rows() {
+            pace.work(steps)?;
             out.kinds.resize(out.kinds.len() + steps, self.kinds[slot]);
             out.values.resize(out.values.len() + steps, self.values[slot]);
             if !self.hists.is_empty() {
@@ -312,16 +336,17 @@ impl<L> Columns<L> {
             }
         }
         out.series = self.series;
-        out
+        Ok(out)
     }
 }
 
 impl<L: Clone> Columns<L> {
     /// A new table of these rows, in this order.
-    pub fn pick(&self, rows: &[usize]) -> Self {
+    pub fn pick(&self, rows: &[usize], pace: &mut Pace<'_, '_>) -> Result<Self> {
         let mut out = Columns::new(self.steps);
         out.series.reserve(rows.len());
         for &row in rows {
+            pace.work(self.steps + LABELS)?;
             out.series.push(self.series[row].clone());
             out.kinds.extend_from_slice(self.row_kinds(row));
             out.values.extend_from_slice(self.row_values(row));
@@ -329,15 +354,22 @@ impl<L: Clone> Columns<L> {
                 out.hists.extend_from_slice(&self.hists[self.span(row)]);
             }
         }
-        out
+        Ok(out)
     }
 
     /// Drops rows without any point.
-    pub fn drop_empty_rows(&mut self) {
-        let kept: Vec<usize> = (0..self.rows()).filter(|r| self.has_points(*r)).collect();
-        if kept.len() < self.rows() {
-            *self = self.pick(&kept);
+    pub fn drop_empty_rows(&mut self, pace: &mut Pace<'_, '_>) -> Result<()> {
+        let mut kept = Vec::with_capacity(self.rows());
+        for row in 0..self.rows() {
+            pace.work(self.steps)?;
+            if self.has_points(row) {
+                kept.push(row);
+            }
         }
+        if kept.len() < self.rows() {
+            *self = self.pick(&kept, pace)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What every operator of one query needs: the data, the limits, the notes.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use super::profile::Profile;
 use super::shared::Shared;
 use crate::clock::Clock;
 use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
-use crate::promql::{EngineOptions, QueryError};
+use crate::promql::charge::Charge;
+use crate::promql::{EngineOptions, QueryError, Selections};
 use crate::storage::Reader;
 
 pub(super) type Result<T> = std::result::Result<T, QueryError>;
@@ -69,6 +71,8 @@ pub(super) struct Context<'a> {
     pub profile: Option<Profile>,
     /// Selections that are needed more than once.
     pub shared: Shared<'a>,
+    /// Selections that other queries need as well.
+    pub others: Option<&'a Selections>,
     /// Selectors of whose histograms only count and sum are asked for (by address; see [`stats_selectors`]).
     pub stats: HashSet<usize>,
     /// How many threads one operator may use.
@@ -111,7 +115,7 @@ impl std::ops::Sub for Held {
 #[derive(Debug)]
 pub(super) struct SampleCount<'a> {
     /// Bytes that all queries hold together.
-    together: &'a AtomicU64,
+    together: &'a Arc<AtomicU64>,
     current: AtomicU64,
     peak: AtomicU64,
     bytes: AtomicU64,
@@ -126,7 +130,7 @@ pub(super) struct SampleCount<'a> {
 
 impl<'a> SampleCount<'a> {
     /// Nothing yet, beside what other queries hold.
-    pub fn of(together: &'a AtomicU64) -> Self {
+    pub fn of(together: &'a Arc<AtomicU64>) -> Self {
         SampleCount {
             together,
             current: AtomicU64::default(),
@@ -154,6 +158,16 @@ impl<'a> SampleCount<'a> {
         lower(&self.current, held.samples);
         // Only what this query has added is taken off what all hold.
         self.together.fetch_sub(lower(&self.bytes, held.bytes), Ordering::Relaxed);
+    }
+
+    /// As [`SampleCount::hand_over`], if all queries hold no more than `most` together.
+    pub fn hand_over_below(&self, bytes: u64, most: u64) -> Option<Charge> {
+        (self.together.load(Ordering::Relaxed) <= most).then(|| self.hand_over(bytes))
+    }
+
+    /// So many of the bytes outlive the query.
+    pub fn hand_over(&self, bytes: u64) -> Charge {
+        Charge::of(self.together, lower(&self.bytes, bytes))
     }
 
     /// Counts samples that were evaluated.

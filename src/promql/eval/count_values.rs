@@ -95,6 +95,7 @@ impl Context<'_> {
         // Values often repeat from step to step: each row's newest, and where it is counted.
         let mut newest: Vec<Option<(u64, usize)>> = vec![None; columns.rows()];
         let mut held = Held::default();
+        let mut pace = self.pace();
         for step in 0..grid.len {
             let mut more = Held::default();
             for row in 0..columns.rows() {
@@ -115,7 +116,10 @@ impl Context<'_> {
                     _ if leave_out => (0, None),
                     Point::Float(v) if v.is_nan() => (f64::NAN.to_bits(), None),
                     Point::Float(v) => (v.to_bits(), None),
-                    Point::Histogram(h) => (0, Some(h.to_string())),
+                    Point::Histogram(h) => {
+                        pace.work(HISTOGRAM_TEXT)?;
+                        (0, Some(h.to_string()))
+                    }
                 };
                 let target = match (newest[row], text) {
                     (Some((b, target)), None) if b == bits => target,
@@ -146,6 +150,9 @@ impl Context<'_> {
         Ok((counted, held))
     }
 }
+
+/// What a histogram's text costs, in units of work.
+const HISTOGRAM_TEXT: usize = 500;
 
 const ROWS_BETWEEN_CHECKS: usize = 4096;
 

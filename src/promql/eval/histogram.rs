@@ -6,8 +6,9 @@ use super::columns::{Columns, FLOAT, HISTOGRAM, Lazy, Point};
 use super::context::{Context, Grid, Result, unwrap_parens};
 use super::grouping::Grouping;
 use super::notes::Forced;
+use super::pace::LABELS;
 use super::quantile::{Classic, classic_fraction, classic_quantile, native_fraction, native_quantile};
-use super::{labels, string_literal};
+use super::{labels, sorted, string_literal};
 use crate::model::{FloatHistogram, Labels, METRIC_NAME};
 use crate::promql::ast::{Call, Pos};
 
@@ -22,7 +23,8 @@ struct Group {
 }
 
 /// Collects the rows that belong together. Rows without a usable `le` count only where they hold native histograms.
-fn groups(ctx: &Context<'_>, rows: &Lazy, pos: &Pos) -> Vec<Group> {
+fn groups(ctx: &Context<'_>, rows: &Lazy, pos: &Pos) -> Result<Vec<Group>> {
+    let mut pace = ctx.pace();
     let table = &rows.table;
     let mut grouping = Grouping::all_but(["le"]);
     let mut groups: Vec<Group> = Vec::new();
@@ -33,6 +35,7 @@ fn groups(ctx: &Context<'_>, rows: &Lazy, pos: &Pos) -> Vec<Group> {
     let mut places: Vec<usize> = Vec::new();
     for (row, s) in rows.columns.series.iter().enumerate() {
         let kinds = rows.columns.row_kinds(row);
+        pace.work(LABELS + kinds.len())?;
         let le = s.labels.get(table, "le");
         let mut group_of = |groups: &mut Vec<Group>| {
             let (group, is_new) = grouping.find(table, &s.labels);
@@ -69,9 +72,10 @@ fn groups(ctx: &Context<'_>, rows: &Lazy, pos: &Pos) -> Vec<Group> {
     }
     // Sorted once here, they need no sorting at each step.
     for group in &mut groups {
-        group.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        pace.work(group.buckets.len())?;
+        sorted::sort_by(&mut group.buckets, || ctx.check(), |a, b| a.0.total_cmp(&b.0))?;
     }
-    groups
+    Ok(groups)
 }
 
 /// A float as Go's `strconv.ParseFloat` reads it, as far as `le` labels go.
@@ -87,6 +91,9 @@ fn parse_bound(text: &str) -> Option<f64> {
     if known { text.parse().ok() } else { None }
 }
 
+/// What a native histogram's quantile costs, in units of work.
+const NATIVE: usize = 32;
+
 /// Fills a table with what `native` and `classic` make of each histogram at each step.
 fn per_histogram(
     ctx: &Context<'_>,
@@ -99,13 +106,13 @@ fn per_histogram(
     let columns = &rows.columns;
     let mut out = Columns::new(columns.steps);
     let mut buckets: Vec<Classic> = Vec::new();
-    for (n, group) in groups(ctx, rows, pos).into_iter().enumerate() {
-        if n % 64 == 0 {
-            ctx.check()?;
-        }
+    let mut pace = ctx.pace();
+    for group in groups(ctx, rows, pos)? {
+        pace.work(LABELS)?;
         let row = out.push_row(relabel(&group.labels), group.drop_name);
         let name = group.labels.metric_name();
         for step in 0..columns.steps {
+            pace.work(group.buckets.len() + group.natives.len() * NATIVE + 1)?;
             buckets.clear();
             for (upper, row) in &group.buckets {
                 let slot = row * columns.steps + step;
@@ -138,8 +145,8 @@ impl Context<'_> {
         self.samples.release(rows.columns.samples());
         drop(rows);
         self.hold(out.samples())?;
-        self.drop_names(&mut out);
-        if self.delayed() { Ok(out) } else { labels::unite(out) }
+        self.drop_names(&mut out)?;
+        if self.delayed() { Ok(out) } else { labels::unite(self, out) }
     }
 }
 
@@ -217,11 +224,11 @@ pub(super) fn many_quantiles(ctx: &Context<'_>, call: &Call, grid: Grid) -> Resu
                     part.clear(slot);
                 }
             }
-            part.drop_empty_rows();
+            part.drop_empty_rows(&mut ctx.pace())?;
             out.append(part);
         }
     }
-    ctx.replaced(rows, labels::unite(out)?)
+    ctx.replaced(rows, labels::unite(ctx, out)?)
 }
 
 /// A float as OpenMetrics writes it in `le` and `quantile`: with a decimal point or an exponent.

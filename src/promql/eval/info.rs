@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::pace::LABELS;
 use super::selector::Take;
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use crate::promql::ast::{Call, Expr, ExprKind, TimeShift};
@@ -59,7 +60,9 @@ fn info_series(
     grid: Grid,
 ) -> Result<Columns> {
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut pace = ctx.pace();
     for (s, _) in base.series.iter().zip(ignored).filter(|(_, ignored)| !**ignored) {
+        pace.work(2 * LABELS)?;
         for name in IDENTIFYING {
             if let Some(value) = s.labels.get(name) {
                 values.entry(name).or_default().insert(value);
@@ -94,7 +97,7 @@ fn info_series(
         return fail(format!("this should be an info metric, with float samples: {labels}"));
     }
     ctx.check_slots(columns.rows(), grid.len)?;
-    Ok(if at.is_some() { columns.broadcast(grid.len) } else { columns })
+    if at.is_some() { columns.broadcast(grid.len, &mut ctx.pace()) } else { Ok(columns) }
 }
 
 /// The offset and pinned time of the first selector in an expression.
@@ -122,7 +125,9 @@ fn combine(
     let identity = |labels: &Labels| IDENTIFYING.map(|n| labels.get(n).unwrap_or("").to_owned());
     // Info rows by identity, then by metric name.
     let mut by_identity: HashMap<[String; 2], BTreeMap<String, Vec<usize>>> = HashMap::new();
+    let mut pace = ctx.pace();
     for (row, s) in infos.series.iter().enumerate() {
+        pace.work(3 * LABELS)?;
         let names = by_identity.entry(identity(&s.labels)).or_default();
         names.entry(s.labels.metric_name().to_owned()).or_default().push(row);
     }
@@ -130,8 +135,9 @@ fn combine(
     let mut out = Columns::new(steps);
     let mut rows: HashMap<(Labels, bool), usize> = HashMap::new();
     for (row, (s, &ignored)) in base.series.iter().zip(ignored).enumerate() {
-        ctx.check()?;
+        pace.work(2 * LABELS)?;
         let candidates = if ignored { None } else { by_identity.get(&identity(&s.labels)) };
+        let candidate_rows = candidates.map_or(0, |c| c.values().map(Vec::len).sum::<usize>());
         // The labels change only when the chosen info rows do.
         let mut before: Option<(Vec<usize>, usize)> = None;
         for step in 0..steps {
@@ -139,6 +145,7 @@ fn combine(
             if base.kinds[slot] == ABSENT {
                 continue;
             }
+            pace.work(1 + candidate_rows)?;
             let mut chosen = Vec::new();
             for rows in candidates.iter().flat_map(|c| c.values()) {
                 if let Some(info) = newest(infos, rows, step)? {
@@ -151,6 +158,7 @@ fn combine(
             let to = match &before {
                 Some((same, to)) if *same == chosen => *to,
                 _ => {
+                    pace.work(LABELS * (1 + chosen.len()))?;
                     let labels = enriched(&s.labels, infos, &chosen, data_matchers)?;
                     let to = *rows
                         .entry((labels, s.drop_name))
@@ -166,7 +174,7 @@ fn combine(
             out.set(target, base.point(slot));
         }
     }
-    out.drop_empty_rows();
+    out.drop_empty_rows(&mut pace)?;
     Ok(out)
 }
 

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use super::columns::{ABSENT, Columns, FLOAT};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::checked_label_name;
+use super::pace::LABELS;
 use super::sorted;
 use super::string_literal;
 use crate::model::{GoRegex, Labels, LabelsBuilder, METRIC_NAME, MatchOp};
@@ -26,28 +27,37 @@ pub(super) fn is_valid_name(name: &str) -> bool {
 }
 
 /// Whether two rows have the same labels.
-fn has_duplicates(columns: &Columns) -> bool {
+fn has_duplicates(ctx: &Context<'_>, columns: &Columns) -> Result<bool> {
     if columns.rows() < 2 {
-        return false;
+        return Ok(false);
     }
+    let mut pace = ctx.pace();
     let mut seen: HashSet<&str, RandomState> =
         HashSet::with_capacity_and_hasher(columns.rows(), RandomState::default());
-    !columns.series.iter().all(|s| seen.insert(s.labels.as_packed()))
+    for s in &columns.series {
+        pace.work(LABELS)?;
+        if !seen.insert(s.labels.as_packed()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Fails if two rows have the same labels.
-pub(super) fn refuse_duplicates(columns: &Columns) -> Result<()> {
-    if has_duplicates(columns) { fail(DUPLICATES) } else { Ok(()) }
+pub(super) fn refuse_duplicates(ctx: &Context<'_>, columns: &Columns) -> Result<()> {
+    if has_duplicates(ctx, columns)? { fail(DUPLICATES) } else { Ok(()) }
 }
 
 /// Makes one row of those that have the same labels; fails if two have a point at the same step.
-pub(super) fn unite(columns: Columns) -> Result<Columns> {
-    if !has_duplicates(&columns) {
+pub(super) fn unite(ctx: &Context<'_>, columns: Columns) -> Result<Columns> {
+    if !has_duplicates(ctx, &columns)? {
         return Ok(columns);
     }
+    let mut pace = ctx.pace();
     let mut out = Columns::new(columns.steps);
     let mut rows: HashMap<Labels, usize> = HashMap::new();
     for row in 0..columns.rows() {
+        pace.work(columns.steps + LABELS)?;
         let s = &columns.series[row];
         let to = *rows
             .entry(s.labels.clone())
@@ -74,13 +84,13 @@ fn check_length(function: &str, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Notes that `bytes` of values more are held, and looks from time to time whether to stop.
-fn hold_value(ctx: &Context<'_>, row: usize, bytes: usize) -> Result<()> {
-    if row.is_multiple_of(64) {
-        ctx.check()?;
-    }
+/// Notes that `bytes` of values more are held.
+fn hold_value(ctx: &Context<'_>, bytes: usize) -> Result<()> {
     ctx.hold((bytes / BYTES_PER_SAMPLE) as u64)
 }
+
+/// What a byte that a regular expression looks at costs, in units of work.
+const REGEX_BYTE: usize = 4;
 
 /// `label_replace(v, dst, replacement, src, regex)`.
 pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
@@ -95,12 +105,14 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
     checked_label_name(dst, "label_replace", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
     let references = replacement.matches('$').count();
-    for (row, s) in columns.series.iter_mut().enumerate() {
+    let mut pace = ctx.pace();
+    for s in &mut columns.series {
         let source = s.labels.get(src).unwrap_or("");
         // No group is longer than what it is a part of: this is refused before it is made.
         check_length("label_replace", references.saturating_mul(source.len()))?;
+        pace.work(2 * LABELS + source.len() * REGEX_BYTE + replacement.len())?;
         let value = regex.expand(source, replacement);
-        hold_value(ctx, row, value.as_ref().map_or(0, String::len))?;
+        hold_value(ctx, value.as_ref().map_or(0, String::len))?;
         let Some(value) = value else { continue };
         check_length("label_replace", value.len())?;
         s.labels = s.labels.with(dst, &value);
@@ -108,7 +120,7 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
             s.drop_name = false;
         }
     }
-    unite(columns)
+    unite(ctx, columns)
 }
 
 /// `label_join(v, dst, separator, src…)`.
@@ -121,18 +133,20 @@ pub(super) fn join(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     }
     checked_label_name(dst, "label_join", "destination")?;
     let mut columns = ctx.vector(&call.args[0], grid)?;
-    for (row, s) in columns.series.iter_mut().enumerate() {
+    let mut pace = ctx.pace();
+    for s in &mut columns.series {
         let values: Vec<&str> = sources.iter().map(|n| s.labels.get(n).unwrap_or("")).collect();
         let separators = separator.len().saturating_mul(values.len().saturating_sub(1));
         let bytes = values.iter().map(|v| v.len()).sum::<usize>().saturating_add(separators);
         check_length("label_join", bytes)?;
-        hold_value(ctx, row, bytes)?;
+        pace.work(2 * LABELS + values.len() + bytes / 8)?;
+        hold_value(ctx, bytes)?;
         s.labels = s.labels.with(dst, &values.join(separator));
         if dst == METRIC_NAME {
             s.drop_name = false;
         }
     }
-    unite(columns)
+    unite(ctx, columns)
 }
 
 /// `sort`, `sort_desc`, `sort_by_label`, `sort_by_label_desc`. A range has no order: only the kinds are filtered then.
@@ -140,12 +154,14 @@ pub(super) fn sort(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     let mut columns = ctx.vector(&call.args[0], grid)?;
     let by_value = matches!(call.function, "sort" | "sort_desc");
     if by_value {
-        for slot in 0..columns.kinds.len() {
-            if columns.kinds[slot] != FLOAT {
-                columns.clear(slot);
+        ctx.in_pieces(columns.kinds.len(), |slots| {
+            for slot in slots {
+                if columns.kinds[slot] != FLOAT {
+                    columns.clear(slot);
+                }
             }
-        }
-        columns.drop_empty_rows();
+        })?;
+        columns.drop_empty_rows(&mut ctx.pace())?;
     }
     if columns.steps != 1 {
         return Ok(columns);
@@ -177,7 +193,7 @@ pub(super) fn sort(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
             },
         )?;
     }
-    Ok(columns.pick(&order))
+    columns.pick(&order, &mut ctx.pace())
 }
 
 /// Compares texts with the numbers in them taken as numbers: `node2` before `node10`.

@@ -6,7 +6,6 @@
 //!
 //! Below, "many" is the left side and "one" the right side, except with `group_right`, where they are swapped.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
@@ -16,6 +15,7 @@ use super::columns::{ABSENT, Columns, FLOAT, Lazy, Part, Point, describes_metric
 use super::context::{Context, Grid, Result, fail};
 use super::grouping::Grouping;
 use super::labels;
+use super::pace::{LABELS, Pace};
 use crate::model::Labels;
 use crate::promql::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, Pos};
 
@@ -26,12 +26,18 @@ struct Signature {
     one: Vec<usize>,
 }
 
-fn signatures(matching: &Matching, many: &Lazy, one: &Lazy) -> Vec<Signature> {
+fn signatures(
+    matching: &Matching,
+    many: &Lazy,
+    one: &Lazy,
+    pace: &mut Pace<'_, '_>,
+) -> Result<Vec<Signature>> {
     let names = matching.labels.iter().map(String::as_str);
     let mut grouping = Grouping::new(names, !matching.on);
     let mut out: Vec<Signature> = Vec::new();
     for (lazy, is_many) in [(many, true), (one, false)] {
         for (row, s) in lazy.columns.series.iter().enumerate() {
+            pace.work(LABELS)?;
             let (signature, new) = grouping.find(&lazy.table, &s.labels);
             if new {
                 out.push(Signature::default());
@@ -40,18 +46,23 @@ fn signatures(matching: &Matching, many: &Lazy, one: &Lazy) -> Vec<Signature> {
             rows.push(row);
         }
     }
-    out
+    Ok(out)
 }
 
 /// Whether any of the rows has a point at each step.
-fn presence(columns: &Part, rows: impl IntoIterator<Item = usize>) -> Vec<bool> {
+fn presence(
+    columns: &Part,
+    rows: impl IntoIterator<Item = usize>,
+    pace: &mut Pace<'_, '_>,
+) -> Result<Vec<bool>> {
     let mut present = vec![false; columns.steps];
     for row in rows {
+        pace.work(columns.steps + 1)?;
         for (p, kind) in present.iter_mut().zip(columns.row_kinds(row)) {
             *p |= *kind != ABSENT;
         }
     }
-    present
+    Ok(present)
 }
 
 impl Context<'_> {
@@ -78,14 +89,15 @@ impl Context<'_> {
                     one: &one.columns,
                     many_rows: &many,
                     one_rows: &one,
-                    many_present: OnceCell::new(),
+                    pace: self.pace(),
+                    many_present: None,
                     out: Columns::new(grid.len),
                     rows: HashMap::default(),
                     contributors: Vec::new(),
                 };
                 join.run()?;
                 let mut out = join.out;
-                out.drop_empty_rows();
+                out.drop_empty_rows(&mut self.pace())?;
                 out
             }
         };
@@ -95,45 +107,41 @@ impl Context<'_> {
     }
 
     fn set_operation(&self, op: BinaryOp, matching: &Matching, lhs: Lazy, rhs: Lazy) -> Result<Columns> {
-        let signatures = signatures(matching, &lhs, &rhs);
-        let mask = |columns: &mut Part, rows: &[usize], present: &[bool], keep: bool| {
-            for &row in rows {
-                for (slot, present) in columns.span(row).zip(present) {
-                    if *present != keep {
-                        columns.clear(slot);
+        let mut pace = self.pace();
+        let pace = &mut pace;
+        let signatures = signatures(matching, &lhs, &rhs, pace)?;
+        let mask =
+            |columns: &mut Part, rows: &[usize], present: &[bool], keep: bool, pace: &mut Pace<'_, '_>| {
+                for &row in rows {
+                    pace.work(present.len() + 1)?;
+                    for (slot, present) in columns.span(row).zip(present) {
+                        if *present != keep {
+                            columns.clear(slot);
+                        }
                     }
                 }
-            }
-        };
+                Ok(())
+            };
         if op == BinaryOp::Or {
             let mut rest = rhs;
-            for (i, s) in signatures.iter().enumerate() {
-                if i % 1024 == 0 {
-                    self.check()?;
-                }
+            for s in &signatures {
                 if !s.many.is_empty() && !s.one.is_empty() {
-                    let present = presence(&lhs.columns, s.many.iter().copied());
-                    mask(&mut rest.columns, &s.one, &present, false);
+                    let present = presence(&lhs.columns, s.many.iter().copied(), pace)?;
+                    mask(&mut rest.columns, &s.one, &present, false, pace)?;
                 }
             }
-            rest.columns.drop_empty_rows();
-            let mut all = lhs.made();
-            all.append(rest.made());
-            return labels::unite(all);
+            rest.columns.drop_empty_rows(pace)?;
+            let mut all = lhs.made(pace)?;
+            all.append_part(rest.made(pace)?, pace)?;
+            return labels::unite(self, all);
         }
         let mut lhs = lhs;
-        for (i, s) in signatures.iter().enumerate() {
-            if i % 1024 == 0 {
-                self.check()?;
-            }
-            if s.many.is_empty() {
-                continue;
-            }
-            let present = presence(&rhs.columns, s.one.iter().copied());
-            mask(&mut lhs.columns, &s.many, &present, op == BinaryOp::And);
+        for s in signatures.iter().filter(|s| !s.many.is_empty()) {
+            let present = presence(&rhs.columns, s.one.iter().copied(), pace)?;
+            mask(&mut lhs.columns, &s.many, &present, op == BinaryOp::And, pace)?;
         }
-        lhs.columns.drop_empty_rows();
-        Ok(lhs.made())
+        lhs.columns.drop_empty_rows(pace)?;
+        lhs.made(pace)
     }
 }
 
@@ -156,8 +164,9 @@ struct Join<'a, 'c> {
     /// The same with the table of their labels.
     many_rows: &'a Lazy,
     one_rows: &'a Lazy,
-    /// Where the "many" side has a point at all; made when it is asked for.
-    many_present: OnceCell<Vec<bool>>,
+    pace: Pace<'a, 'c>,
+    /// At which steps any row of the "many" side has a point, once that is needed.
+    many_present: Option<Vec<bool>>,
     out: Columns,
     rows: HashMap<Labels, usize, RandomState>,
     /// For each row of `out`: what it was made of so far, as (signature, many, one).
@@ -191,12 +200,9 @@ impl Join<'_, '_> {
         if fill_one.is_none() && fill_many.is_none() && (self.many.is_empty() || self.one.is_empty()) {
             return Ok(());
         }
-        let all = signatures(self.matching, self.many_rows, self.one_rows);
+        let all = signatures(self.matching, self.many_rows, self.one_rows, &mut self.pace)?;
         for (n, s) in all.iter().enumerate() {
-            if n % 256 == 0 {
-                self.ctx.check()?;
-            }
-            if self.clash(s).is_some() {
+            if self.clash(s)?.is_some() {
                 return self.first_clash(&all);
             }
             for &many in &s.many {
@@ -205,13 +211,13 @@ impl Join<'_, '_> {
                 }
             }
             if let Some(fill) = fill_one {
-                let present = presence(self.one, s.one.iter().copied());
+                let present = presence(self.one, s.one.iter().copied(), &mut self.pace)?;
                 for &many in &s.many {
                     self.pair(n, Side::Row(many), Side::Fill(fill), Some(&present))?;
                 }
             }
             if let Some(fill) = fill_many {
-                let present = presence(self.many, s.many.iter().copied());
+                let present = presence(self.many, s.many.iter().copied(), &mut self.pace)?;
                 for &one in &s.one {
                     self.pair(n, Side::Fill(fill), Side::Row(one), Some(&present))?;
                 }
@@ -221,13 +227,10 @@ impl Join<'_, '_> {
     }
 
     /// What Prometheus says, which goes from step to step: what is wrong at the first of them.
-    fn first_clash(&self, all: &[Signature]) -> Result<()> {
+    fn first_clash(&mut self, all: &[Signature]) -> Result<()> {
         let mut first: Option<Clash> = None;
-        for (n, s) in all.iter().enumerate() {
-            if n % 256 == 0 {
-                self.ctx.check()?;
-            }
-            first = first.into_iter().chain(self.clash(s)).min_by_key(|c| (c.step, c.one.is_none()));
+        for s in all {
+            first = first.into_iter().chain(self.clash(s)?).min_by_key(|c| (c.step, c.one.is_none()));
         }
         let Some(Clash { one: Some([first, second]), .. }) = first else {
             return fail(
@@ -248,41 +251,55 @@ impl Join<'_, '_> {
     }
 
     /// The first step at which series of one signature cannot be matched.
-    fn clash(&self, s: &Signature) -> Option<Clash> {
-        let one = self.clash_on_one_side(s);
-        let many = || self.clash_on_many_side(s);
-        one.into_iter().chain(many()).min_by_key(|c| (c.step, c.one.is_none()))
+    fn clash(&mut self, s: &Signature) -> Result<Option<Clash>> {
+        let one = self.clash_on_one_side(s)?;
+        let many = self.clash_on_many_side(s)?;
+        Ok(one.into_iter().chain(many).min_by_key(|c| (c.step, c.one.is_none())))
     }
 
     /// Of the series on the "one" side with one signature, at most one may have a point at a step.
-    fn clash_on_one_side(&self, s: &Signature) -> Option<Clash> {
+    fn clash_on_one_side(&mut self, s: &Signature) -> Result<Option<Clash>> {
         if s.one.len() < 2 {
-            return None;
+            return Ok(None);
         }
         let steps = self.one.steps;
         let fills = self.matching.fill_left.is_some() || self.matching.fill_right.is_some();
-        let many_present = self
-            .many_present
-            .get_or_init(|| if fills { vec![true; steps] } else { presence(self.many, 0..self.many.rows()) });
-        (0..steps).filter(|step| many_present[*step]).find_map(|step| {
+        let many_present = match self.many_present.take() {
+            Some(present) => present,
+            None if fills => vec![true; steps],
+            None => presence(self.many, 0..self.many.rows(), &mut self.pace)?,
+        };
+        let mut clash = None;
+        for step in (0..steps).filter(|step| many_present[*step]) {
+            self.pace.work(s.one.len())?;
             let mut present = s.one.iter().filter(|row| self.one.kinds[**row * steps + step] != ABSENT);
-            let one = Some([*present.next()?, *present.next()?]);
-            Some(Clash { step, one })
-        })
+            if let (Some(first), Some(second)) = (present.next(), present.next()) {
+                clash = Some(Clash { step, one: Some([*first, *second]) });
+                break;
+            }
+        }
+        self.many_present = Some(many_present);
+        Ok(clash)
     }
 
     /// Without grouping, of the series on the "many" side at most one may find a match at a step.
-    fn clash_on_many_side(&self, s: &Signature) -> Option<Clash> {
+    fn clash_on_many_side(&mut self, s: &Signature) -> Result<Option<Clash>> {
         if self.matching.cardinality != Cardinality::OneToOne || s.many.len() < 2 {
-            return None;
+            return Ok(None);
         }
         let steps = self.many.steps;
-        let filled = self.matching.fill_right.is_some();
-        let matched = if filled { vec![true; steps] } else { presence(self.one, s.one.iter().copied()) };
-        let count =
-            |step: usize| s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT).count();
-        let step = (0..steps).find(|step| matched[*step] && count(*step) > 1)?;
-        Some(Clash { step, one: None })
+        let matched = match self.matching.fill_right {
+            Some(_) => vec![true; steps],
+            None => presence(self.one, s.one.iter().copied(), &mut self.pace)?,
+        };
+        for step in (0..steps).filter(|step| matched[*step]) {
+            self.pace.work(s.many.len())?;
+            let present = s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT);
+            if present.count() > 1 {
+                return Ok(Some(Clash { step, one: None }));
+            }
+        }
+        Ok(None)
     }
 
     /// The labels of the match group that `labels` belongs to.
@@ -322,6 +339,7 @@ impl Join<'_, '_> {
     /// Applies the operator to two sides at the steps at which both have a point, and `taken` is not set.
     fn pair(&mut self, signature: usize, many: Side, one: Side, taken: Option<&[bool]>) -> Result<()> {
         let steps = self.out.steps;
+        self.pace.work(steps + 2 * LABELS)?;
         let labels = match (many, one) {
             (Side::Row(m), Side::Row(o)) => {
                 let (mut many, mut one) = (Vec::new(), Vec::new());
@@ -413,11 +431,12 @@ impl Join<'_, '_> {
     }
 
     /// With grouping, the result's labels have to tell apart the matches of one signature.
-    fn check_unique(&self, row: usize, new: (usize, usize, usize), taken: Option<&[bool]>) -> Result<()> {
+    fn check_unique(&mut self, row: usize, new: (usize, usize, usize), taken: Option<&[bool]>) -> Result<()> {
         if self.matching.cardinality == Cardinality::OneToOne {
             return Ok(());
         }
         let steps = self.out.steps;
+        let pace = &mut self.pace;
         let has = |columns: &Part, row: usize, step: usize| {
             row == usize::MAX || columns.kinds[row * steps + step] != ABSENT
         };
@@ -425,6 +444,7 @@ impl Join<'_, '_> {
             |(_, m, o): (usize, usize, usize), step: usize| has(self.many, m, step) && has(self.one, o, step);
         let earlier = self.contributors[row].iter().filter(|c| c.0 == new.0);
         for c in earlier {
+            pace.work(steps)?;
             let clash = (0..steps)
                 .filter(|s| !taken.is_some_and(|t| t[*s]))
                 .any(|s| both(*c, s) && both(new, s) && (c.2 == usize::MAX) == (new.2 == usize::MAX));

@@ -6,7 +6,7 @@
 //! the rows on any thread, so that an aggregation above them folds the rows away as they are made, without ever holding
 //! all of them.
 //!
-//! Reading order: `context` (limits, grid), `columns` (the table), `rows`, `selector`, `window` (range selectors and
+//! Reading order: `context` (limits, grid), `pace` (how soon a query stops), `columns` (the table), `rows`, `selector`, `window` (range selectors and
 //! subqueries), `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements),
 //! `histogram` (quantiles and fractions), `grouping`, `aggregate`, `aggregate_k` and `count_values`, `binary` and `matching`, `labels`, `info`.
 //!
@@ -28,6 +28,7 @@ mod labels;
 mod matching;
 mod notes;
 mod over_time;
+mod pace;
 mod pointwise;
 mod profile;
 mod quantile;
@@ -52,16 +53,16 @@ mod window;
 mod xxhash;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use self::columns::{Columns, FLOAT, HISTOGRAM, Point, without_metadata};
 use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
+use self::pace::LABELS;
 use super::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use super::{
-    EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats, Value,
-    VectorSample, functions,
+    Engine, EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats,
+    Selections, Value, VectorSample, functions,
 };
-use crate::clock::Clock;
 use crate::model::Labels;
 use crate::storage::Reader;
 
@@ -85,14 +86,14 @@ pub(super) fn is_small(
 
 /// Evaluates a query.
 pub(super) fn run(
-    options: &EngineOptions,
-    held: &AtomicU64,
-    clock: &Clock,
+    engine: &Engine,
     query: &str,
     expr: &Expr,
     request: &QueryRequest,
     reader: &Reader,
+    others: Option<&Selections>,
 ) -> Result<QueryResult> {
+    let Engine { options, held, clock, .. } = engine;
     let timeout = request.timeout.map_or(options.limits.timeout, |t| t.min(options.limits.timeout));
     let mut ctx = Context {
         reader,
@@ -108,6 +109,7 @@ pub(super) fn run(
         samples: SampleCount::of(held),
         profile: request.profile.then(|| profile::Profile::new(expr)),
         shared: shared::Shared::of(expr),
+        others,
         stats: context::stats_selectors(expr),
         threads: threads(),
     };
@@ -134,6 +136,9 @@ pub(super) fn run(
     if series > options.limits.max_series {
         return Err(QueryError::TooManySeries { series, limit: options.limits.max_series });
     }
+    let bytes = value.bytes();
+    ctx.hold(context::Held { samples: 0, bytes })?;
+    let charge = ctx.samples.hand_over(bytes);
     Ok(QueryResult {
         value,
         annotations: ctx.notes.finish(query),
@@ -145,6 +150,7 @@ pub(super) fn run(
         },
         samples_per_step: ctx.samples.steps().enumerate().map(|(i, n)| (grid.time(i), n)).collect(),
         profile: ctx.profile.map_or_else(Vec::new, |p| p.finish(expr)),
+        charge,
     })
 }
 
@@ -169,7 +175,9 @@ impl Context<'_> {
             Out::Vector(columns) => {
                 let columns = self.finish_names(columns)?;
                 let mut samples = Vec::with_capacity(columns.rows());
+                let mut pace = self.pace();
                 for slot in 0..columns.rows() {
+                    pace.work(LABELS)?;
                     let value = match columns.point(slot) {
                         Point::None => continue,
                         Point::Float(v) => PointValue::Float(v),
@@ -261,11 +269,13 @@ impl Context<'_> {
 
     /// Drops the metric names that were kept for the end, and unites the series that are then the same.
     fn finish_names(&self, mut columns: Columns) -> Result<Columns> {
+        let mut pace = self.pace();
         for s in columns.series.iter_mut().filter(|s| s.drop_name) {
+            pace.work(LABELS)?;
             s.labels = without_metadata(&s.labels);
             s.drop_name = false;
         }
-        labels::unite(columns)
+        labels::unite(self, columns)
     }
 
     /// Evaluates a node at every time of the grid.
@@ -279,7 +289,7 @@ impl Context<'_> {
                 Out::String(s) => Out::String(s),
                 Out::Vector(columns) => {
                     self.check_slots(columns.rows(), grid.len)?;
-                    let columns = columns.broadcast(grid.len);
+                    let columns = columns.broadcast(grid.len, &mut self.pace())?;
                     self.hold(columns.samples())?;
                     Out::Vector(columns)
                 }
@@ -304,7 +314,9 @@ impl Context<'_> {
             return Ok(Out::Vector(self.materialise(rows, grid)?));
         }
         match &expr.kind {
-            ExprKind::Number(v) | ExprKind::Duration(v) => Ok(Out::Scalar(vec![*v; grid.len])),
+            ExprKind::Number(v) | ExprKind::Duration(v) => {
+                Ok(Out::Scalar(self.collect_in_pieces(grid.len, |_| *v)?))
+            }
             ExprKind::String(s) => Ok(Out::String(s.clone())),
             ExprKind::Paren(e) => self.eval(e, grid),
             ExprKind::Unary { negate, expr } => match self.eval(expr, grid)? {
@@ -316,10 +328,10 @@ impl Context<'_> {
                 }
                 Out::Vector(mut columns) => {
                     if *negate {
-                        pointwise::negate(&mut columns);
-                        self.drop_names(&mut columns);
+                        pointwise::negate(self, &mut columns)?;
+                        self.drop_names(&mut columns)?;
                         if !self.delayed() {
-                            columns = labels::unite(columns)?;
+                            columns = labels::unite(self, columns)?;
                         }
                     }
                     Ok(Out::Vector(columns))
@@ -355,13 +367,16 @@ impl Context<'_> {
     }
 
     /// Marks or drops the metric names of a result whose values are no longer the metric's.
-    fn drop_names(&self, columns: &mut Columns) {
+    fn drop_names(&self, columns: &mut Columns) -> Result<()> {
+        let mut pace = self.pace();
         for s in &mut columns.series {
+            pace.work(LABELS)?;
             s.drop_name = true;
             if !self.delayed() {
                 s.labels = without_metadata(&s.labels);
             }
         }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::f64::consts::LN_2;
 
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::pace::Pace;
 use super::rows::{Duplicates, Rows};
 use super::selector::Take;
 use super::{Out, histogram, labels};
@@ -184,11 +185,18 @@ fn days_since_epoch(year: i128, month: i128, day: i128) -> i128 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468
 }
 
-fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
+fn apply<L>(ctx: &Context<'_>, change: &Change, columns: &mut Columns<L>, grid: Grid) -> Result<()> {
+    ctx.in_pieces(columns.kinds.len(), |slots| apply_in(change, columns, slots, grid))?;
+    columns.hists = Vec::new();
+    Ok(())
+}
+
+/// [`apply`] for some of the slots. The histograms are left for the end.
+fn apply_in<L>(change: &Change, columns: &mut Columns<L>, slots: std::ops::Range<usize>, grid: Grid) {
     let steps = columns.steps.max(1);
     let mut floats = |f: &mut dyn FnMut(usize, f64) -> Option<f64>| {
-        let (kinds, values) = (&mut columns.kinds, &mut columns.values);
-        for (slot, (kind, value)) in kinds.iter_mut().zip(values.iter_mut()).enumerate() {
+        let (kinds, values) = (&mut columns.kinds[slots.clone()], &mut columns.values[slots.clone()]);
+        for (slot, (kind, value)) in slots.clone().zip(kinds.iter_mut().zip(values.iter_mut())) {
             match *kind {
                 FLOAT => match f(slot % steps, *value) {
                     Some(v) => *value = v,
@@ -198,7 +206,6 @@ fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
                 _ => {}
             }
         }
-        columns.hists = Vec::new();
     };
     match change {
         Change::Float(f) => floats(&mut |_, v| Some(f(v))),
@@ -213,7 +220,7 @@ fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
         }),
         Change::Date(f) => floats(&mut |_, v| Some(f(&Date::from_unix(v)))),
         Change::Histogram(f) => {
-            for slot in 0..columns.kinds.len() {
+            for slot in slots {
                 match columns.hist(slot).map(|h| f(h)) {
                     Some(v) => {
                         columns.kinds[slot] = FLOAT;
@@ -222,17 +229,15 @@ fn apply<L>(change: &Change, columns: &mut Columns<L>, grid: Grid) {
                     None => columns.kinds[slot] = ABSENT,
                 }
             }
-            columns.hists = Vec::new();
         }
         Change::Timestamp | Change::NoStart => {
             let time = |slot: usize| grid.time(slot % steps) as f64 / 1000.0;
-            for slot in 0..columns.kinds.len() {
+            for slot in slots {
                 if columns.kinds[slot] != ABSENT {
                     columns.kinds[slot] = FLOAT;
                     columns.values[slot] = if matches!(change, Change::Timestamp) { time(slot) } else { 0.0 };
                 }
             }
-            columns.hists = Vec::new();
         }
     }
 }
@@ -254,11 +259,15 @@ pub(super) fn go_min(a: f64, b: f64) -> f64 {
 }
 
 /// Changes the sign of every value.
-pub(super) fn negate<L>(columns: &mut Columns<L>) {
-    columns.values.iter_mut().for_each(|v| *v = -*v);
-    for h in columns.hists.iter_mut().flatten() {
-        std::sync::Arc::make_mut(h).scale(-1.0);
-    }
+pub(super) fn negate<L>(ctx: &Context<'_>, columns: &mut Columns<L>) -> Result<()> {
+    ctx.in_pieces(columns.values.len(), |slots| {
+        columns.values[slots.clone()].iter_mut().for_each(|v| *v = -*v);
+        if !columns.hists.is_empty() {
+            for h in columns.hists[slots].iter_mut().flatten() {
+                std::sync::Arc::make_mut(h).scale(-1.0);
+            }
+        }
+    })
 }
 
 /// A function of single elements over rows.
@@ -288,10 +297,7 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
     }
     let Some(inner) = ctx.rows(argument, grid)? else { return Ok(None) };
     let Some(change) = change_of(ctx, call, grid)? else { return Ok(None) };
-    Ok(Some(ctx.map_rows(inner, Duplicates::Unite, grid, move |columns| {
-        apply(&change, columns, grid);
-        Ok(())
-    })))
+    Ok(Some(ctx.map_rows(inner, Duplicates::Unite, grid, move |columns| apply(ctx, &change, columns, grid))))
 }
 
 fn is_pointwise(name: &str) -> bool {
@@ -315,13 +321,13 @@ fn times_to_seconds<L>(columns: &mut Columns<L>) {
 impl Context<'_> {
     /// A call that is not a recipe for rows.
     pub fn call(&self, expr: &Expr, call: &Call, grid: Grid) -> Result<Out> {
-        let steps = |f: &dyn Fn(i64) -> f64| (0..grid.len).map(|i| f(grid.time(i))).collect::<Vec<f64>>();
+        let steps = |f: &dyn Fn(i64) -> f64| self.collect_in_pieces(grid.len, |i| f(grid.time(i)));
         let args = &call.args;
         if args.len() < crate::promql::functions::lookup(call.function).map_or(0, |f| f.min_args()) {
             return fail(format!("too few arguments to function {}", call.function));
         }
         Ok(match call.function {
-            "time" => Out::Scalar(steps(&|t| t as f64 / 1000.0)),
+            "time" => Out::Scalar(steps(&|t| t as f64 / 1000.0)?),
             "pi" => Out::Scalar(vec![std::f64::consts::PI; grid.len]),
             "start" => Out::Scalar(vec![self.query_start as f64 / 1000.0; grid.len]),
             "end" => Out::Scalar(vec![self.query_end as f64 / 1000.0; grid.len]),
@@ -334,7 +340,7 @@ impl Context<'_> {
                 let pick = if call.function == "max_of" { go_max } else { go_min };
                 Out::Scalar(a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect())
             }
-            "scalar" => Out::Scalar(only_float(&self.vector(&args[0], grid)?)),
+            "scalar" => Out::Scalar(only_float(&self.vector(&args[0], grid)?, &mut self.pace())?),
             "vector" => {
                 let values = self.scalar(&args[0], grid)?;
                 Out::Vector(single_row(values))
@@ -342,7 +348,9 @@ impl Context<'_> {
             "absent" => {
                 let columns = self.vector(&args[0], grid)?;
                 let mut present = vec![false; grid.len];
+                let mut pace = self.pace();
                 for row in 0..columns.rows() {
+                    pace.work(grid.len)?;
                     for (p, kind) in present.iter_mut().zip(columns.row_kinds(row)) {
                         *p |= *kind != ABSENT;
                     }
@@ -365,7 +373,7 @@ impl Context<'_> {
             "info" => Out::Vector(super::info::info(self, call, grid)?),
             name if args.is_empty() && date_function(name).is_some() => {
                 let Some(f) = date_function(name) else { return fail("no such function") };
-                Out::Vector(single_row(steps(&|t| f(&Date::from_unix((t / 1000) as f64)))))
+                Out::Vector(single_row(steps(&|t| f(&Date::from_unix((t / 1000) as f64)))?))
             }
             "timestamp" | "start_timestamp"
                 if matches!(unwrap_parens(&args[0]).kind, ExprKind::Vector(_)) =>
@@ -373,7 +381,7 @@ impl Context<'_> {
                 // Pinned by `@`: evaluated once, the same at every step.
                 let once = self.eval_node(expr, Grid { len: 1, ..grid })?;
                 match once {
-                    Out::Vector(columns) => Out::Vector(columns.broadcast(grid.len)),
+                    Out::Vector(columns) => Out::Vector(columns.broadcast(grid.len, &mut self.pace())?),
                     other => other,
                 }
             }
@@ -381,12 +389,12 @@ impl Context<'_> {
                 let Some(change) = change_of(self, call, grid)? else { return fail("no such function") };
                 let mut columns = self.vector(&args[0], grid)?;
                 let before = columns.samples();
-                apply(&change, &mut columns, grid);
-                columns.drop_empty_rows();
+                apply(self, &change, &mut columns, grid)?;
+                columns.drop_empty_rows(&mut self.pace())?;
                 self.samples.release(before);
                 self.hold(columns.samples())?;
-                self.drop_names(&mut columns);
-                Out::Vector(if self.delayed() { columns } else { labels::unite(columns)? })
+                self.drop_names(&mut columns)?;
+                Out::Vector(if self.delayed() { columns } else { labels::unite(self, columns)? })
             }
             name => return fail(format!("unknown function with name {name:?}")),
         })
@@ -403,10 +411,11 @@ fn single_row(values: Vec<f64>) -> Columns {
 }
 
 /// At each step the value of the only float, or NaN.
-fn only_float(columns: &Columns) -> Vec<f64> {
+fn only_float(columns: &Columns, pace: &mut Pace<'_, '_>) -> Result<Vec<f64>> {
     let mut found = vec![0u8; columns.steps];
     let mut values = vec![f64::NAN; columns.steps];
     for row in 0..columns.rows() {
+        pace.work(columns.steps)?;
         let slots = columns.row_kinds(row).iter().zip(columns.row_values(row));
         for (i, (kind, value)) in slots.enumerate() {
             if *kind == FLOAT {
@@ -415,7 +424,7 @@ fn only_float(columns: &Columns) -> Vec<f64> {
             }
         }
     }
-    values
+    Ok(values)
 }
 
 #[cfg(test)]

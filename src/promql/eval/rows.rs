@@ -66,10 +66,7 @@ impl<'c> Context<'c> {
         match &unwrap_parens(expr).kind {
             ExprKind::Vector(v) => self.selector_rows(v, grid),
             ExprKind::Unary { negate: true, expr } => Ok(self.rows(expr, grid)?.map(|rows| {
-                self.map_rows(rows, Duplicates::Unite, grid, |columns| {
-                    pointwise::negate(columns);
-                    Ok(())
-                })
+                self.map_rows(rows, Duplicates::Unite, grid, |columns| pointwise::negate(self, columns))
             })),
             ExprKind::Unary { negate: false, expr } => self.rows(expr, grid),
             ExprKind::Binary(b) => binary::rows(self, &unwrap_parens(expr).pos, b, grid),
@@ -110,12 +107,12 @@ impl<'c> Context<'c> {
     /// Makes all the rows, with their labels.
     pub fn materialise(&self, rows: Rows<'_>, grid: Grid) -> Result<Columns> {
         let duplicates = rows.duplicates;
-        let all = self.materialise_lazy(rows, grid)?.made();
+        let all = self.materialise_lazy(rows, grid)?.made(&mut self.pace())?;
         match duplicates {
             Duplicates::Impossible => Ok(all),
-            Duplicates::Unite => labels::unite(all),
+            Duplicates::Unite => labels::unite(self, all),
             Duplicates::Refuse => {
-                labels::refuse_duplicates(&all)?;
+                labels::refuse_duplicates(self, &all)?;
                 Ok(all)
             }
         }
@@ -154,8 +151,9 @@ impl<'c> Context<'c> {
         )?;
         let mut parts = parts.into_iter();
         let mut all = parts.next().unwrap_or_else(|| Columns::new(grid.len));
+        let mut pace = self.pace();
         for part in parts {
-            all.append(part);
+            all.append_part(part, &mut pace)?;
         }
         Ok(Lazy { columns: all, table: rows.table })
     }
@@ -216,14 +214,21 @@ impl<'c> Context<'c> {
             .filter(|r| !r.is_empty())
             .collect();
         let run = &run;
+        let stack = self.options.features.depth.stack_bytes();
         std::thread::scope(|scope| {
-            let handles: Vec<_> =
-                ranges[1..].iter().cloned().map(|range| scope.spawn(move || run(range))).collect();
+            let spawn = |range: &Range<usize>| {
+                let own = range.clone();
+                let thread = std::thread::Builder::new().stack_size(stack);
+                thread.spawn_scoped(scope, move || run(own)).map_err(|_| range.clone())
+            };
+            let handles: Vec<_> = ranges[1..].iter().map(spawn).collect();
             let mut states = vec![run(ranges[0].clone())];
             for handle in handles {
-                states.push(match handle.join() {
-                    Ok(state) => state,
-                    Err(panic) => std::panic::resume_unwind(panic),
+                states.push(match handle.map(std::thread::ScopedJoinHandle::join) {
+                    Ok(Ok(state)) => state,
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    // The system has no thread to give: then this one does the work.
+                    Err(range) => run(range),
                 });
             }
             states.into_iter().collect()

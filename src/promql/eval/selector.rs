@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::columns::{Columns, FLOAT, Part, Point, RowLabels};
-use super::context::{Context, Grid, Result};
+use super::context::{Context, Grid, Held, Result};
 use super::rows::{Duplicates, Rows};
 use super::{extended, window};
 use crate::model::{METRIC_NAME, MatchOp, Matcher, is_stale_marker};
 use crate::promql::ast::{At, Pos, RangeMode, TimeShift, VectorSelector};
+use crate::promql::selections::Selected;
 use crate::storage::{Need, Samples, Selection};
 
 /// What a selector puts into a slot.
@@ -36,9 +37,25 @@ impl Context<'_> {
     pub fn select(&self, matchers: &[Matcher], after: i64, to: i64, need: Need) -> Result<Arc<Selection>> {
         let range = (after.saturating_add(1), to);
         let series = self.shared.get(matchers, range, need, || {
+            let others = self.others.filter(|o| o.is_repeated(matchers));
+            if let Some(found) = others.and_then(|o| o.find(matchers, range, need)) {
+                return Ok(found);
+            }
             let stop = || self.check().is_err();
-            let series = self.reader.selection(matchers, range, need, &stop);
-            self.check().map(|()| series)
+            let selection = Arc::new(self.reader.selection(matchers, range, need, &stop));
+            self.check()?;
+            let bytes = selection.bytes();
+            // Until the query ends: label tables live nearly as long.
+            self.hold(Held { samples: 0, bytes })?;
+            if let Some(others) = others {
+                // It outlives the query then, and must leave room for the others.
+                let limits = &self.options.limits;
+                if let Some(charge) = self.samples.hand_over_below(bytes, limits.max_bytes_total / 2) {
+                    let selected = Selected { range, need, selection: Arc::clone(&selection) };
+                    others.keep(matchers, selected, charge, limits.max_bytes);
+                }
+            }
+            Ok(selection)
         })?;
         self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
         if let Some(profile) = &self.profile {
@@ -58,7 +75,7 @@ impl Context<'_> {
             }
         };
         self.check_slots(columns.rows(), grid.len)?;
-        Ok(if at.is_some() { columns.broadcast(grid.len) } else { columns })
+        if at.is_some() { columns.broadcast(grid.len, &mut self.pace()) } else { Ok(columns) }
     }
 
     /// The recipe of a selector that is not pinned to a time.
@@ -93,9 +110,11 @@ impl Context<'_> {
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
             let mut samples = Samples::default();
             let mut read = 0;
+            let mut pace = self.pace();
             for s in range {
                 samples.clear();
                 series.read(s, from, times.end(), &mut samples);
+                pace.work(samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
                 }
@@ -125,6 +144,9 @@ impl Context<'_> {
         Rows { count, fill, table, cost: times.len, duplicates: Duplicates::Impossible }
     }
 }
+
+/// What reading a histogram costs, in units of work.
+pub(super) const HISTOGRAM_READ: usize = 32;
 
 /// Whether all series that these matchers select have the same metric name.
 pub(super) fn has_one_name(matchers: &[Matcher]) -> bool {

@@ -1,10 +1,12 @@
-//! Selections that an expression needs more than once, such as both sides of `x / sum(x)`.
+//! Selections that an expression needs more than once, such as both sides of `x / sum(x)`. Those that several
+//! expressions need are in `promql::selections`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::profile::walk;
 use crate::model::Matcher;
 use crate::promql::ast::{Expr, ExprKind};
+use crate::promql::selections::Selected;
 use crate::storage::{Need, Selection};
 
 /// So many selectors of an expression are compared with each other; what comes after them is selected by itself.
@@ -14,14 +16,7 @@ const SELECTORS_MAX: usize = 256;
 #[derive(Default)]
 pub(super) struct Shared<'e> {
     repeated: Vec<&'e [Matcher]>,
-    made: Mutex<Vec<Made<'e>>>,
-}
-
-struct Made<'e> {
-    matchers: &'e [Matcher],
-    range: (i64, i64),
-    need: Need,
-    selection: Arc<Selection>,
+    made: Mutex<Vec<(&'e [Matcher], Selected)>>,
 }
 
 impl<'e> Shared<'e> {
@@ -51,21 +46,17 @@ impl<'e> Shared<'e> {
         matchers: &[Matcher],
         range: (i64, i64),
         need: Need,
-        select: impl FnOnce() -> Result<Selection, E>,
+        select: impl FnOnce() -> Result<Arc<Selection>, E>,
     ) -> Result<Arc<Selection>, E> {
         let Some(matchers) = self.repeated.iter().copied().find(|r| *r == matchers) else {
-            return select().map(Arc::new);
-        };
-        let serves = |m: &&Made<'_>| {
-            let wide = m.range.0 <= range.0 && m.range.1 >= range.1 && m.need == Need::Window;
-            m.matchers == matchers && (wide || (m.range == range && m.need == need))
+            return select();
         };
         let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made().iter().find(serves) {
+        if let Some((_, found)) = made().iter().find(|(m, s)| *m == matchers && s.serves(range, need)) {
             return Ok(Arc::clone(&found.selection));
         }
-        let selection = Arc::new(select()?);
-        made().push(Made { matchers, range, need, selection: Arc::clone(&selection) });
+        let selection = select()?;
+        made().push((matchers, Selected { range, need, selection: Arc::clone(&selection) }));
         Ok(selection)
     }
 }

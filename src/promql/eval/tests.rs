@@ -77,8 +77,8 @@ fn samples_are_limited() {
 fn memory_and_series_are_limited() {
     let storage = storage(50, 100);
     let range = QueryRequest::range(0, 1_000_000, 15_000);
-    // 67 steps of 50 series take 9 bytes each, and some for each series.
-    let (less, more) = (50 * 67 * 9, 50 * 67 * 9 + 50 * 100);
+    // 67 steps of 50 series take 9 bytes each, and some for each series; then 16 in the result.
+    let (less, more) = (50 * 67 * 9, 50 * 67 * (9 + 16) + 50 * 1000);
     let with = |max_bytes| QueryLimits { max_bytes, ..QueryLimits::default() };
     let result = run("x_total", &range, with(more), &storage).unwrap();
     assert!((less..=more).contains(&result.stats.peak_bytes), "{:?}", result.stats);
@@ -98,6 +98,28 @@ fn memory_and_series_are_limited() {
     let error = run("x_total", &range, few, &storage).unwrap_err();
     assert_eq!(error, QueryError::TooManySeries { series: 50, limit: 49 });
     assert!(run("sum(x_total)", &range, few, &storage).is_ok());
+}
+
+#[test]
+fn a_result_counts_until_it_is_dropped() {
+    let storage = storage(50, 100);
+    let range = QueryRequest::range(0, 1_000_000, 15_000);
+    let one = 50 * 67 * 16;
+    let expr = crate::promql::parse("x_total").unwrap();
+    let engine = engine(QueryLimits { max_bytes_total: 3 * one, ..QueryLimits::default() });
+    let query = || engine.evaluate("x_total", &expr, &range, &storage.reader());
+    let kept = query().unwrap();
+    assert!((one..one + 50 * 300).contains(&engine.held_bytes()), "{}", engine.held_bytes());
+    // A second one stands beside it, but a third finds no room.
+    let second = query().unwrap();
+    assert_eq!(engine.held_bytes(), kept.charge.bytes() + second.charge.bytes());
+    let error = query().unwrap_err();
+    assert_eq!(error, QueryError::TooMuchMemoryTogether { limit: 3 * one });
+    assert!(error.to_string().contains("--query.max-memory-total"), "{error}");
+    drop(kept);
+    assert!(query().is_ok());
+    drop(second);
+    assert_eq!(engine.held_bytes(), 0);
 }
 
 #[test]
@@ -174,7 +196,7 @@ fn a_selector_that_occurs_twice_is_read_once() {
     let get = |from: i64, need| {
         let select = || {
             made.set(made.get() + 1);
-            Ok::<_, QueryError>(crate::storage::Selection::default())
+            Ok::<_, QueryError>(std::sync::Arc::default())
         };
         shared.get(&matchers, (from, 100), need, select).unwrap();
         made.get()

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLabels};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::RangeFunction;
+use super::pace::LABELS;
 use super::rows::{Duplicates, Rows};
-use super::selector::has_one_name;
+use super::selector::{HISTOGRAM_READ, has_one_name};
 use super::{Out, labels, rate, sorted};
 use crate::model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME, is_stale_marker};
 use crate::promql::MatrixSeries;
@@ -324,8 +325,10 @@ impl Context<'_> {
         let table = Arc::clone(source.table());
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
             let mut samples = Samples::default();
+            let mut pace = self.pace();
             for i in range {
                 source.load(i, after, to, &mut samples);
+                pace.work(samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
                 }
@@ -421,7 +424,7 @@ impl Context<'_> {
             return Ok((self.lazy_vector(&s.expr, inner)?, inner, spec));
         }
         let columns = match self.eval(&s.expr, inner)? {
-            Out::Vector(columns) => labels::unite(columns)?,
+            Out::Vector(columns) => labels::unite(self, columns)?,
             Out::Scalar(values) => {
                 let mut columns = Columns::new(inner.len);
                 columns.push_row(Labels::empty(), false);
@@ -450,11 +453,10 @@ impl Context<'_> {
         let (after, to) = spec.reach(grid);
         let mut present = vec![false; grid.len];
         let mut samples = Samples::default();
+        let mut pace = self.pace();
         for i in 0..source.len() {
-            if i % 64 == 0 {
-                self.check()?;
-            }
             source.load(i, after, to, &mut samples);
+            pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
                 profile.read(argument, &samples);
             }
@@ -473,11 +475,10 @@ impl Context<'_> {
         let (start, end) = spec.bounds(ts);
         let mut out = Vec::new();
         let mut samples = Samples::default();
+        let mut pace = self.pace();
         for i in 0..source.len() {
-            if i % 64 == 0 {
-                self.check()?;
-            }
             source.load(i, after, to, &mut samples);
+            pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
                 profile.read(argument, &samples);
             }

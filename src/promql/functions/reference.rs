@@ -161,7 +161,8 @@ pub fn markdown() -> String {
     _ = write!(
         out,
         "\n## Bounds\n\nAn expression may have {} KiB, parentheses, calls, signs and `^` may stand {} deep within each other, and\n\
-         other operators may form chains of {}. What a query may cost has limits of its own: see `docs/api.md`.\n",
+         other operators may form chains of {} (`--query.max-expression-depth`). What a query may cost has limits of its own: see\n\
+         `docs/api.md`.\n",
         MAX_LENGTH / 1024,
         crate::promql::MAX_NESTING,
         crate::promql::MAX_DEPTH,

@@ -3,8 +3,8 @@
 //! Behind `offset` a duration ends early: `foo offset 1m + 1` is a sum of two expressions, `foo offset (1m + 1)` is
 //! one selector. Within brackets all is duration.
 
+use super::ParseError;
 use super::expr::Parser;
-use super::{MAX_DEPTH, ParseError};
 use crate::promql::ast::{BinaryOp, DurationExpr, Pos};
 use crate::promql::lexer::Kind;
 
@@ -178,7 +178,8 @@ impl Parser<'_> {
 
     /// Refuses a node over children of this depth if the tree gets too deep.
     pub(super) fn nested(&self, depth: usize, pos: &Pos) -> Result<usize, ParseError> {
-        if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(self.too_deep(pos.clone(), MAX_DEPTH)) }
+        let most = self.features.depth.tree();
+        if depth < most { Ok(depth + 1) } else { Err(self.too_deep(pos.clone(), most)) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::duration::Context;
 use super::error::nearest;
-use super::{Features, MAX_NESTING, ParseError, hints};
+use super::{Depth, Features, ParseError, hints};
 use crate::promql::ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Matching,
     MatrixSelector, Pos, RangeMode, Subquery, TimeShift,
@@ -106,16 +106,19 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn too_deep(&self, pos: Pos, limit: usize) -> ParseError {
-        self.error(pos, format!("expression nests deeper than {limit} levels"))
+        let (depth, most) = (self.features.depth.tree(), Depth::RANGE.end());
+        let hint = format!("--query.max-expression-depth is {depth} and may be up to {most}");
+        self.error(pos, format!("expression nests deeper than {limit} levels")).with_hint(Some(hint))
     }
 
     /// One more call within a call.
     pub(super) fn enter(&mut self) -> Result<(), ParseError> {
         self.depth += 1;
-        if self.depth <= MAX_NESTING {
+        let most = self.features.depth.nesting();
+        if self.depth <= most {
             return Ok(());
         }
-        Err(self.too_deep(self.peek_token().pos.clone(), MAX_NESTING))
+        Err(self.too_deep(self.peek_token().pos.clone(), most))
     }
 
     pub(super) fn leave(&mut self) {
@@ -455,7 +458,7 @@ impl<'a> Parser<'a> {
     fn literal(&mut self) -> Parsed {
         let token = self.take();
         let kind = match token.kind {
-            Kind::String => ExprKind::String(self.string_value(&token)?),
+            Kind::String => ExprKind::String(self.string_value(&token)),
             Kind::Duration => ExprKind::Duration(self.number_value(&token)?),
             _ => ExprKind::Number(self.number_value(&token)?),
         };

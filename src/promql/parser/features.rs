@@ -1,5 +1,7 @@
 //! The optional parts of the language.
 
+use super::{MAX_DEPTH, MAX_NESTING};
+
 /// Which optional parts of the language are on; the names are Prometheus's `--enable-feature` values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -12,6 +14,54 @@ pub struct Features {
     pub per_step_stats: bool,
     /// Rates and `resets` take the start times of samples into account.
     pub use_start_timestamps: bool,
+    /// No part of the language, but a bound on it.
+    pub depth: Depth,
+}
+
+/// How deep an expression may be: `--query.max-expression-depth`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth(u16);
+
+impl Default for Depth {
+    fn default() -> Self {
+        Depth::DEFAULT
+    }
+}
+
+impl Depth {
+    /// What holds unless something else is asked for.
+    pub const DEFAULT: Depth = Depth(MAX_DEPTH as u16);
+
+    /// The least and the most that can be asked for.
+    pub const RANGE: std::ops::RangeInclusive<usize> = 4..=4_000;
+
+    /// Stack for the usual depth, in bytes: what threads have unless they are told otherwise.
+    const STACK_BYTES: usize = 2 << 20;
+
+    /// `None` if it is out of [`Depth::RANGE`].
+    #[must_use]
+    pub fn new(levels: usize) -> Option<Self> {
+        Depth::RANGE.contains(&levels).then_some(Depth(levels as u16))
+    }
+
+    /// How deep a tree may get; a chain of operators gets deeper by one with each.
+    #[must_use]
+    pub fn tree(self) -> usize {
+        usize::from(self.0)
+    }
+
+    /// How many parentheses, calls and signs may stand within each other: the parser takes more stack for a level than
+    /// those who walk the tree later.
+    #[must_use]
+    pub fn nesting(self) -> usize {
+        (self.tree() * MAX_NESTING / MAX_DEPTH).max(1)
+    }
+
+    /// The stack that threads need which parse and evaluate such expressions, in bytes.
+    #[must_use]
+    pub fn stack_bytes(self) -> usize {
+        (Self::STACK_BYTES * self.tree() / MAX_DEPTH).max(Self::STACK_BYTES)
+    }
 }
 
 /// A feature: its name, what it allows, and its switch.

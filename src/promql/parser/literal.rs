@@ -26,10 +26,17 @@ impl Parser<'_> {
         parse_duration_ms(self.text_of(token)).map_err(|e| self.error(token.pos.clone(), e.to_string()))
     }
 
-    /// The text of a string token.
-    pub(super) fn string_value(&self, token: &Token) -> Result<String, ParseError> {
+    /// The text of a string token. Bytes that are no UTF-8, as `\xff` makes them, become U+FFFD, which is also what
+    /// Prometheus shows of them in its answers.
+    pub(super) fn string_value(&self, token: &Token) -> String {
+        String::from_utf8(unquoted(self.text_of(token)))
+            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+
+    /// The text of a string token that is a pattern or a name, which must be UTF-8.
+    pub(super) fn utf8_value(&self, token: &Token, problem: &str) -> Result<String, ParseError> {
         String::from_utf8(unquoted(self.text_of(token))).map_err(|e| {
-            let message = format!("string {} is not valid UTF-8", quoted_bytes(e.as_bytes()));
+            let message = format!("{problem}{}", quoted_bytes(e.as_bytes()));
             self.error(token.pos.clone(), message)
         })
     }

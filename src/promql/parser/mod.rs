@@ -19,7 +19,7 @@ mod selector;
 mod tests;
 
 pub use error::ParseError;
-pub use features::{FEATURES, FeatureSpec, Features};
+pub use features::{Depth, FEATURES, FeatureSpec, Features};
 
 use super::ast::{Expr, ExprKind};
 use super::lexer::{Kind, tokenize};
@@ -30,11 +30,10 @@ use expr::Parser;
 /// a tree of it does no harm.
 pub const MAX_LENGTH: usize = 256 * 1024;
 
-/// How deep a tree may get; a chain of operators gets deeper by one with each. It bounds the stack that recursion over
-/// the tree takes.
+/// How deep a tree may get unless [`Features::depth`] says otherwise. It bounds the stack that recursion over the tree takes.
 pub const MAX_DEPTH: usize = 400;
 
-/// How many parentheses, calls, signs and `^` may stand within each other: the parser takes more stack for a level than
+/// How many parentheses, calls, signs and `^` may stand within each other then: the parser takes more stack for a level than
 /// those who walk the tree later.
 pub const MAX_NESTING: usize = 128;
 

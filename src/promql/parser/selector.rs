@@ -53,7 +53,7 @@ impl Parser<'_> {
             Kind::RegexNotMatch => MatchOp::NotRegex,
             // A string alone is the metric name.
             _ if label.kind == Kind::String => {
-                return Ok(Matcher::equal(METRIC_NAME, self.string_value(&label)?));
+                return Ok(Matcher::equal(METRIC_NAME, self.utf8_value(&label, "invalid metric name ")?));
             }
             _ => return Err(self.unexpected("label matching", "label matching operator")),
         };
@@ -63,11 +63,17 @@ impl Parser<'_> {
         }
         let value = self.take();
         let name = match label.kind {
-            Kind::String => self.string_value(&label)?,
+            Kind::String => self.utf8_value(&label, "invalid label name ")?,
             _ => self.text_of(&label).to_owned(),
         };
         let pos = label.pos.start..value.pos.end;
-        Matcher::new(op, name, self.string_value(&value)?).map_err(|e| self.error(pos, e.message))
+        let value = match op {
+            MatchOp::Equal | MatchOp::NotEqual => self.string_value(&value),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                self.utf8_value(&value, "error parsing regexp: invalid UTF-8: ")?
+            }
+        };
+        Matcher::new(op, name, value).map_err(|e| self.error(pos, e.message))
     }
 
     /// `(a, b)` behind `by`, `on`, `group_left` and the like.

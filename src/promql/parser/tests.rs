@@ -332,6 +332,43 @@ fn depth_and_length_are_bounded() {
 }
 
 #[test]
+fn strings_may_hold_bytes_that_are_no_text() {
+    let text = |query: &str| match parse(query).unwrap().kind {
+        ExprKind::String(s) => s,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text(r#""a\xffz""#), "a\u{fffd}z");
+    assert_eq!(text(r#""\xc3\xa4""#), "ä");
+    assert_eq!(parse_selector(r#"a{b="\xff"}"#).unwrap()[0].value, "\u{fffd}");
+    assert!(parse(r#"label_replace(a, "b", "\xff", "c", "d")"#).is_ok());
+    refuses(r#"a{b=~"\xff"}"#, r#"1:6: error parsing regexp: invalid UTF-8: "\xff""#);
+    refuses(r#"{"a\xff"}"#, r#"1:2: invalid metric name "a\xff""#);
+    refuses(r#"a{"b\xff"="c"}"#, r#"1:3: invalid label name "b\xff""#);
+}
+
+#[test]
+fn the_depth_is_a_setting() {
+    fn check(levels: usize) {
+        let features = Features { depth: Depth::new(levels).unwrap(), ..Features::all() };
+        let nesting = features.depth.nesting();
+        let nested = |n: usize| "(".repeat(n) + "1" + &")".repeat(n);
+        let chain = |n: usize| "a+".repeat(n) + "a";
+        for (fits, too_deep) in [(nested(nesting - 1), nested(nesting)), (chain(levels - 2), chain(levels))] {
+            assert!(parse_with(&fits, features).is_ok(), "{levels}");
+            let error = parse_with(&too_deep, features).unwrap_err().to_string();
+            assert!(error.contains("nests deeper than"), "{error}");
+            assert!(error.contains(&format!("--query.max-expression-depth is {levels} ")), "{error}");
+        }
+    }
+    check(20);
+    // The deepest has room in the stack that threads are given for it, in builds without optimisation too.
+    let most = *Depth::RANGE.end();
+    let thread = std::thread::Builder::new().stack_size(Depth::new(most).unwrap().stack_bytes());
+    thread.spawn(move || check(most)).unwrap().join().unwrap();
+    assert!(Depth::new(most + 1).is_none() && Depth::new(0).is_none());
+}
+
+#[test]
 fn selectors_for_the_api() {
     let matchers = parse_selector("up{job=~\"a|b\"}").unwrap();
     let shown: Vec<String> =

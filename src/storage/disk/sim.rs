@@ -192,11 +192,6 @@ impl SimDisk {
         file.durable = file.bytes.clone();
     }
 
-    /// The process, or the machine, is gone from now on.
-    pub fn crash(&self, kind: Kind) {
-        self.lock().gone = Some(kind);
-    }
-
     /// The disk works again, with what the end of the process or of the power has left; all faults are over.
     pub fn restart(&self) {
         let mut state = self.lock();

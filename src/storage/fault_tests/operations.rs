@@ -84,7 +84,7 @@ impl Work {
             // Until it is acknowledged they may be there or not.
             work.world.acknowledged.retain(|key, _| !meant(key));
             work.world.durable.retain(|key, _| !meant(key));
-            let selector = vec![Matcher::equal("id", &id.to_string())];
+            let selector = vec![Matcher::equal("id", id.to_string())];
             work.world.storage().delete_series(&[selector], from, to).map_err(|e| e.to_string())?;
             work.gone.extend(work.world.attempted.keys().copied().filter(meant));
             Ok(())

@@ -420,6 +420,24 @@ pub enum HeadPart {
     Chunks(SeriesPart),
 }
 
+impl HeadPart {
+    /// About the bytes that it has of its own on the heap: what was being written at the moment.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            HeadPart::Nothing | HeadPart::Newest(..) => 0,
+            HeadPart::Chunks(part) => {
+                let rare = |r: &RarePart| {
+                    let histograms = r.histograms.iter().map(|c| size_of::<HistogramChunk>() + c.bytes.len());
+                    let late = r.behind.heap_bytes() + r.late.heap_bytes() + r.moving.heap_bytes();
+                    size_of::<RarePart>() + histograms.sum::<usize>() + r.starts.heap_bytes() + late
+                };
+                part.open.heap_bytes() + part.rare.as_deref().map_or(0, rare)
+            }
+        }
+    }
+}
+
 /// The samples that a series had at one moment.
 #[derive(Clone, Debug)]
 pub struct SeriesPart {

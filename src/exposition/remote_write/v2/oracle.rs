@@ -83,11 +83,13 @@ pub struct Table {
     known: HashMap<String, u32>,
 }
 
-impl Table {
-    pub fn new() -> Self {
+impl Default for Table {
+    fn default() -> Self {
         Table { symbols: vec![String::new()], known: HashMap::from([(String::new(), 0)]) }
     }
+}
 
+impl Table {
     pub fn of(&mut self, text: &str) -> u32 {
         if let Some(known) = self.known.get(text) {
             return *known;
