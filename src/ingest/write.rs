@@ -19,7 +19,7 @@ use super::{IngestError, IngestMetrics};
 use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
-use crate::model::{FloatHistogram, Labels, Span, Timestamp};
+use crate::model::{FloatHistogram, LabelSets, Labels, Span, Timestamp};
 use crate::storage::{
     AppendError, Appender, CommitStats, Exemplar, ExemplarError, SampleValue, SeriesRef, StorageError,
 };
@@ -177,6 +177,7 @@ impl Inner {
             unknown: 0,
         };
         append.unnamed(parts.unnamed);
+        append.resolve_unknown(&mut parts.series);
         append.all(parts);
         let Append { app, resolved, mut refusals, mut stats, unknown, .. } = append;
         let committed = app.commit()?;
@@ -385,7 +386,12 @@ struct Append<'a> {
     unknown: u64,
 }
 
-impl Append<'_> {
+/// So many new series are made at once: readers wait for that long.
+const RESOLVE_AT_ONCE: usize = 256;
+/// Room for their labels that is made before they are read.
+const RESOLVE_BYTES_EXPECTED_MAX: usize = 256 << 10;
+
+impl<'a> Append<'a> {
     /// Refuses series without labels.
     fn unnamed(&mut self, count: u64) {
         for _ in 0..count {
@@ -394,6 +400,58 @@ impl Append<'_> {
         if count > 0 {
             self.refusals.add(|| LabelError::NoMetricName.to_string());
             self.refusals.count += count - 1;
+        }
+    }
+
+    /// Finds the series that the cache does not know by their labels, or makes them. Those that are refused stay
+    /// unknown.
+    fn resolve_unknown(&mut self, parts: &mut [Part]) {
+        let mut unknown = parts.iter_mut().filter(|p| p.series.is_none()).peekable();
+        let (mut pairs, mut some, mut series) = (Vec::new(), Vec::new(), Vec::new());
+        while unknown.peek().is_some() {
+            let bytes = unknown.peek().map_or(0, |p| p.labels_len as usize);
+            let bytes = bytes.saturating_mul(RESOLVE_AT_ONCE).min(RESOLVE_BYTES_EXPECTED_MAX);
+            let mut sets = LabelSets::with_capacity(RESOLVE_AT_ONCE, bytes);
+            while sets.len() < RESOLVE_AT_ONCE
+                && let Some(part) = unknown.next()
+            {
+                if self.read_labels(part, &mut pairs) {
+                    sets.push_sorted(pairs.iter().copied());
+                    some.push(part);
+                }
+            }
+            self.app.series_all(sets, &mut series);
+            for (part, series) in some.drain(..).zip(&series) {
+                self.resolved(part, *series);
+            }
+        }
+    }
+
+    /// The labels of a series, sorted; whether they can be a series.
+    fn read_labels(&mut self, part: &Part, pairs: &mut Vec<(&'a str, &'a str)>) -> bool {
+        pairs.clear();
+        if let Err(e) = LabelPairs::new(labels_of(self.labels, part)).read_into(pairs) {
+            self.ingest.metrics.reject("invalid_labels");
+            self.refusals.add(|| e.to_string());
+            return false;
+        }
+        if !pairs.is_sorted_by(|a, b| a.0 <= b.0) {
+            pairs.sort_by(|a, b| a.0.cmp(b.0));
+        }
+        let checked = check_sorted(pairs, self.bounds).and_then(|()| check_named(pairs));
+        if let Err(e) = &checked {
+            self.refusals.label(e);
+        }
+        checked.is_ok()
+    }
+
+    fn resolved(&mut self, part: &mut Part, series: Result<SeriesRef, AppendError>) {
+        match series {
+            Ok(series) => {
+                part.series = Some(series);
+                self.resolved.push((part.hash, series));
+            }
+            Err(e) => self.refusals.append(e, self.labels, part),
         }
     }
 
@@ -412,8 +470,7 @@ impl Append<'_> {
             let exemplars_here = exemplars.iter().take_while(|(of, _)| *of as usize == i).count();
             let (own_exemplars, rest) = exemplars.split_at(exemplars_here);
             exemplars = rest;
-            let known = part.series;
-            let Some(mut series) = known.or_else(|| self.resolve(part)) else { continue };
+            let Some(mut series) = part.series else { continue };
             self.stats.series += 1;
             let features = self.ingest.features;
             if features.zero_ingestion {
@@ -443,8 +500,8 @@ impl Append<'_> {
                 let mut result = append(&mut self.app, series);
                 self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
-                    && known == Some(series)
-                    && let Some(again) = self.resolve(part)
+                    && part.series == Some(series)
+                    && let Some(again) = self.resolve_again(part)
                 {
                     series = again;
                     result = append(&mut self.app, series);
@@ -466,8 +523,8 @@ impl Append<'_> {
                 let mut result = append(&mut self.app, series);
                 self.unknown += u64::from(result == Err(AppendError::UnknownSeries));
                 if result == Err(AppendError::UnknownSeries)
-                    && known == Some(series)
-                    && let Some(again) = self.resolve(part)
+                    && part.series == Some(series)
+                    && let Some(again) = self.resolve_again(part)
                 {
                     series = again;
                     result = append(&mut self.app, series);
@@ -492,37 +549,12 @@ impl Append<'_> {
         }
     }
 
-    /// The series by its labels; `None` if they are refused.
+    /// The series by its labels, though the cache knows one: that has left the ring. `None` if it is refused.
     #[cold]
-    fn resolve(&mut self, part: &Part) -> Option<SeriesRef> {
-        let pairs: Result<Vec<(&str, &str)>, WireError> =
-            LabelPairs::new(labels_of(self.labels, part)).collect();
-        let mut pairs = match pairs {
-            Ok(pairs) => pairs,
-            Err(e) => {
-                self.ingest.metrics.reject("invalid_labels");
-                self.refusals.add(|| e.to_string());
-                return None;
-            }
-        };
-        if !pairs.is_sorted_by(|a, b| a.0 <= b.0) {
-            pairs.sort_by(|a, b| a.0.cmp(b.0));
-        }
-        let checked = check_sorted(&pairs, self.bounds).and_then(|()| check_named(&pairs));
-        if let Err(e) = checked {
-            self.refusals.label(&e);
-            return None;
-        }
-        match self.app.series(&Labels::from_sorted(pairs)) {
-            Ok(series) => {
-                self.resolved.push((part.hash, series));
-                Some(series)
-            }
-            Err(e) => {
-                self.refusals.append(e, self.labels, part);
-                None
-            }
-        }
+    fn resolve_again(&mut self, part: &Part) -> Option<SeriesRef> {
+        let mut again = [Part { series: None, ..*part }];
+        self.resolve_unknown(&mut again);
+        again[0].series
     }
 }
 

@@ -76,6 +76,12 @@ impl Labels {
         self.get(METRIC_NAME).unwrap_or("")
     }
 
+    /// The same set, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> LabelsRef<'_> {
+        LabelsRef { packed: &self.packed }
+    }
+
     /// The pairs, ascending by name.
     #[must_use]
     pub fn iter(&self) -> Iter<'_> {
@@ -248,6 +254,70 @@ impl<'de> serde::Deserialize<'de> for Labels {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let map = std::collections::BTreeMap::<String, String>::deserialize(d)?;
         Ok(Labels::from_pairs(map))
+    }
+}
+
+/// A label set that stands in a [`Labels`] or among [`LabelSets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LabelsRef<'a> {
+    packed: &'a str,
+}
+
+impl<'a> LabelsRef<'a> {
+    /// As [`Labels::as_packed`].
+    #[must_use]
+    pub fn as_packed(self) -> &'a str {
+        self.packed
+    }
+
+    /// The pairs, ascending by name.
+    #[must_use]
+    pub fn iter(self) -> Iter<'a> {
+        Iter { rest: self.packed }
+    }
+}
+
+/// Label sets one behind the other in one piece of memory, for whoever has many at once.
+#[derive(Clone, Debug, Default)]
+pub struct LabelSets {
+    packed: String,
+    ends: Vec<usize>,
+}
+
+impl LabelSets {
+    /// With room for `sets` sets of `bytes` bytes altogether.
+    #[must_use]
+    pub fn with_capacity(sets: usize, bytes: usize) -> Self {
+        LabelSets { packed: String::with_capacity(bytes), ends: Vec::with_capacity(sets) }
+    }
+
+    /// Adds a set; the pairs as in [`Labels::from_sorted`].
+    pub fn push_sorted<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        pairs.into_iter().for_each(|(name, value)| push_pair(&mut self.packed, name, value));
+        self.ends.push(self.packed.len());
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The set that was added as number `i`, counted from 0; the empty set if there are not so many.
+    #[must_use]
+    pub fn get(&self, i: usize) -> LabelsRef<'_> {
+        let Some(end) = self.ends.get(i) else { return LabelsRef { packed: "" } };
+        let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+        LabelsRef { packed: &self.packed[start..*end] }
+    }
+
+    /// All sets in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = LabelsRef<'_>> {
+        (0..self.len()).map(|i| self.get(i))
     }
 }
 

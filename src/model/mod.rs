@@ -20,7 +20,9 @@ pub use histogram::{
     Bucket, CUSTOM_BUCKETS_SCHEMA, Combined, CounterResetHint, FloatHistogram, GoFloat, SchemaMismatch, Span,
     kahan_add,
 };
-pub use labels::{Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
+pub use labels::{
+    LabelSets, Labels, LabelsBuilder, LabelsRef, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use regex::{GoRegex, RegexError};

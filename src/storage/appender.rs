@@ -12,9 +12,10 @@ use super::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError}
 use super::db::{Db, SeriesIndex, lock, read, write};
 use super::exemplars::{Exemplar, ExemplarError};
 use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
+use super::index::LabelsHash;
 use super::late;
 use super::wal::{FrameBuilder, LoggedSample};
-use crate::model::{CounterResetHint, FloatHistogram, Labels, Timestamp};
+use crate::model::{CounterResetHint, FloatHistogram, LabelSets, Labels, Timestamp};
 
 /// A frame of the WAL that has become longer is ended and the batch goes on in another.
 const FRAME_BYTES: usize = 32 << 20;
@@ -44,6 +45,15 @@ pub(super) struct Batch {
     series_again: FrameBuilder,
     /// Series whose labels this batch has to log.
     to_log: Vec<SeriesRef>,
+    /// Memory to work in.
+    lookups: Vec<Lookup>,
+}
+
+/// A label set that is looked up.
+#[derive(Clone, Copy, Debug)]
+struct Lookup {
+    hash: LabelsHash,
+    series: Result<SeriesRef, AppendError>,
 }
 
 /// Collects a batch of samples.
@@ -78,35 +88,91 @@ impl Appender {
     pub fn series(&mut self, labels: &Labels) -> Result<SeriesRef, AppendError> {
         let hash = {
             let index = read(&self.db.index);
-            let hash = index.labels.hash(labels);
-            if let Some(id) = index.labels.find_hashed(hash, labels) {
+            let hash = index.labels.hash(labels.borrowed());
+            if let Some(id) = index.labels.find_hashed(hash, labels.borrowed()) {
                 return Ok(self.db.head.reference(id));
             }
             hash
         };
-        let mut index = write(&self.db.index);
-        if let Some(id) = index.labels.find_hashed(hash, labels) {
-            return Ok(self.db.head.reference(id));
+        let mut sets = LabelSets::with_capacity(1, labels.as_packed().len());
+        sets.push_sorted(labels);
+        let mut lookups = [Lookup { hash, series: Err(AppendError::UnknownSeries) }];
+        self.create(sets, &mut lookups);
+        lookups[0].series
+    }
+
+    /// The same for many at once, which costs less for each: the answers, in the order of `sets`, are put into
+    /// `series`. Readers wait meanwhile if some are new, so let it be some hundreds.
+    pub fn series_all(&mut self, sets: LabelSets, series: &mut Vec<Result<SeriesRef, AppendError>>) {
+        let mut lookups = std::mem::take(&mut self.batch.lookups);
+        lookups.clear();
+        let mut all_known = true;
+        {
+            let index = read(&self.db.index);
+            for labels in sets.iter() {
+                let hash = index.labels.hash(labels);
+                let found = index.labels.find_hashed(hash, labels);
+                all_known &= found.is_some();
+                let found = found.map(|id| self.db.head.reference(id));
+                lookups.push(Lookup { hash, series: found.ok_or(AppendError::UnknownSeries) });
+            }
         }
-        let limit = match self.db.options.series_max {
+        if !all_known {
+            self.create(sets, &mut lookups);
+        }
+        series.clear();
+        series.extend(lookups.iter().map(|l| l.series));
+        self.batch.lookups = lookups;
+    }
+
+    /// Makes the series of those sets that were not found.
+    fn create(&mut self, sets: LabelSets, lookups: &mut [Lookup]) {
+        let db = &*self.db;
+        let limit = match db.options.series_max {
             0 => SERIES_MAX,
             n => n.min(SERIES_MAX),
         };
-        let full = index.labels.is_full() || index.labels.len() >= limit as u64;
-        if full || self.db.is_out_of_memory(&index) {
-            self.db.metrics.series_refused.inc();
-            return Err(AppendError::TooManySeries);
+        let logged = db.wal.is_none();
+        let mut index = write(&db.index);
+        let mut creation = db.head.creation(index.generation_min, logged);
+        // As places in `sets`.
+        let mut created: Vec<u32> = Vec::new();
+        for (i, lookup) in lookups.iter_mut().enumerate() {
+            if lookup.series.is_ok() {
+                continue;
+            }
+            let labels = sets.get(i);
+            // Somebody may have made it since, or it stands among the sets twice.
+            if let Some(id) = index.labels.find_hashed(lookup.hash, labels) {
+                lookup.series = Ok(db.head.reference(id));
+                continue;
+            }
+            let full = index.labels.is_full() || index.labels.len() >= limit as u64;
+            if full || db.is_out_of_memory(&index) {
+                db.metrics.series_refused.inc();
+                lookup.series = Err(AppendError::TooManySeries);
+                continue;
+            }
+            let id = index.free_id();
+            index.labels.insert_hashed(id, lookup.hash, labels);
+            lookup.series = Ok(creation.create(id));
+            created.push(i as u32);
         }
-        let id = index.free_id();
-        index.labels.insert_hashed(id, hash, labels);
-        let logged = self.db.wal.is_none();
-        let series = self.db.head.create(id, index.generation_min, logged);
-        if !logged {
-            lock(&self.db.unlogged).insert(series, labels.clone());
+        index.labels.settle();
+        drop(creation);
+        self.stats.series_created += created.len() as u64;
+        db.metrics.series.set(index.labels.len());
+        if !logged && !created.is_empty() {
+            // Before anybody else can find them: who logs a series first has to have its labels.
+            let sets = Arc::new(sets);
+            let mut unlogged = lock(&db.unlogged);
+            unlogged.reserve(created.len());
+            for i in created {
+                if let Ok(series) = lookups[i as usize].series {
+                    unlogged.insert(series, (Arc::clone(&sets), i));
+                }
+            }
         }
-        self.db.metrics.series.set(index.labels.len());
-        self.stats.series_created += 1;
-        Ok(series)
     }
 
     /// Adds a sample to the batch. Whether its series has room for it shows at the commit, which counts what it
@@ -271,6 +337,7 @@ impl Batch {
         self.frames.clear();
         self.series_again.clear();
         self.to_log.clear();
+        self.lookups.clear();
     }
 
     /// Ends the frame if it is long.
@@ -561,13 +628,13 @@ impl Db {
         };
         batch.out_of_order = out_of_order;
         if !batch.to_log.is_empty() {
-            let labels: Vec<(SeriesRef, Labels)> = {
+            let labels: Vec<(SeriesRef, (Arc<LabelSets>, u32))> = {
                 let unlogged = lock(&self.unlogged);
                 batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
             };
             for some in labels.chunks(SECTION_ITEMS) {
                 let at = batch.frame.len();
-                batch.frame.series(some.iter().map(|(s, l)| (*s, l.iter())));
+                batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.get(*i as usize).iter())));
                 batch.series_again.raw(&batch.frame.bytes()[at..]);
                 batch.end_long_frame();
             }

@@ -23,7 +23,7 @@ use super::maintain::Maintenance;
 use super::metrics::StorageMetrics;
 use super::tombstones::Deleted;
 use super::wal::{FrameBuilder, Wal};
-use crate::model::{Labels, METRIC_NAME, Metadata, Timestamp};
+use crate::model::{LabelSets, METRIC_NAME, Metadata, Timestamp};
 
 /// Memory of a series besides the texts of its labels and its samples: its slot and its place in the index, with ten
 /// labels.
@@ -73,8 +73,8 @@ pub(super) struct Db {
     pub dir: Option<DataDir>,
     pub head: Head,
     pub index: RwLock<SeriesIndex>,
-    /// The labels of series that the WAL does not have yet.
-    pub unlogged: Mutex<HashMap<SeriesRef, Labels, foldhash::fast::RandomState>>,
+    /// The labels of series that the WAL does not have yet: which of the sets that were made series together.
+    pub unlogged: Mutex<HashMap<SeriesRef, (Arc<LabelSets>, u32), foldhash::fast::RandomState>>,
     pub wal: Option<Wal>,
     pub ring: RwLock<Ring>,
     pub metadata: RwLock<BTreeMap<String, Metadata>>,

@@ -117,10 +117,50 @@ impl<'a> LabelPairs<'a> {
         LabelPairs { cursor: Cursor::new(labels) }
     }
 
+    /// Appends all that are left to `pairs`.
+    ///
+    /// # Errors
+    /// Where the message is malformed, or not UTF-8.
+    pub fn read_into(self, pairs: &mut Vec<(&'a str, &'a str)>) -> Result<(), WireError> {
+        let before = pairs.len();
+        // Lengths below 128 are valid UTF-8 themselves, so that one look at the whole does for all names and values.
+        if let Ok(text) = std::str::from_utf8(self.cursor.rest)
+            && plain_pairs(text, pairs).is_some()
+        {
+            return Ok(());
+        }
+        pairs.truncate(before);
+        for pair in self {
+            pairs.push(pair?);
+        }
+        Ok(())
+    }
+
     fn pair(&mut self) -> Result<(&'a str, &'a str), WireError> {
         self.cursor.key()?;
         label(self.cursor.bytes()?)
     }
+}
+
+/// The pairs of labels that are short and have a name, a value and nothing else; `None` at any other.
+fn plain_pairs<'a>(mut labels: &'a str, pairs: &mut Vec<(&'a str, &'a str)>) -> Option<()> {
+    fn field(key: u8, text: &str) -> Option<(&str, &str)> {
+        match text.as_bytes() {
+            [k, length @ ..0x80, ..] if *k == key => text.get(2..)?.split_at_checked(usize::from(*length)),
+            _ => None,
+        }
+    }
+    while !labels.is_empty() {
+        let (label, rest) = field(LABEL_KEY, labels)?;
+        let (name, label) = field(1 << 3 | BYTES, label)?;
+        let (value, label) = field(2 << 3 | BYTES, label)?;
+        if !label.is_empty() {
+            return None;
+        }
+        pairs.push((name, value));
+        labels = rest;
+    }
+    Some(())
 }
 
 /// `Label { name = 1; value = 2 }`.

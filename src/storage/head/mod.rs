@@ -247,16 +247,11 @@ impl Head {
         reference(id, self.generations.get(id))
     }
 
-    /// Makes the slot of a new series. `generation_min` is the least generation that it may get. The caller holds
-    /// the index's lock for writing, so that nobody else makes or drops a series meanwhile.
-    pub fn create(&self, id: u32, generation_min: u32, logged: bool) -> SeriesRef {
-        let mut shard = self.lock_one(id);
-        let slot = shard.slot(id);
-        *slot = HeadSeries::default();
-        slot.logged = logged;
-        let generation = self.generations.get(id).max(generation_min).max(1);
-        self.generations.set(id, generation);
-        reference(id, generation)
+    /// Makes the slots of new series, which get no generation below `generation_min`. The caller holds the index's lock
+    /// for writing, so that nobody else makes or drops a series meanwhile.
+    #[must_use]
+    pub fn creation(&self, generation_min: u32, logged: bool) -> Creation<'_> {
+        Creation { head: self, shard: None, generation_min: generation_min.max(1), logged }
     }
 
     /// Makes the slot of a series that the WAL names; generation 0 makes every reference to the id stale.
@@ -272,6 +267,32 @@ impl Head {
     pub fn drop_series(&self, shard: &mut Shard, id: u32) {
         self.generations.set(id, self.generations.get(id).wrapping_add(1).max(1));
         *shard.slot(id) = HeadSeries::default();
+    }
+}
+
+/// Makes slots; as long as ids have the shard of the one before, its lock is kept.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    head: &'a Head,
+    shard: Option<(usize, MutexGuard<'a, Shard>)>,
+    generation_min: u32,
+    logged: bool,
+}
+
+impl Creation<'_> {
+    /// Makes the slot of a new series.
+    pub fn create(&mut self, id: u32) -> SeriesRef {
+        let number = shard_of(id);
+        // Let go first: locks of several shards are only taken in ascending order.
+        drop(self.shard.take_if(|(held, _)| *held != number));
+        let (_, shard) = self.shard.get_or_insert_with(|| (number, self.head.lock_shard(number)));
+        let slot = shard.slot(id);
+        *slot = HeadSeries::default();
+        slot.logged = self.logged;
+        let generations = &self.head.generations;
+        let generation = generations.get(id).max(self.generation_min);
+        generations.set(id, generation);
+        reference(id, generation)
     }
 }
 

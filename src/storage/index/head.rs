@@ -14,7 +14,7 @@ use roaring::RoaringBitmap;
 use super::lists::PairLists;
 use super::postings::Postings;
 use super::select::Lookup;
-use crate::model::{Labels, MatchOp, Matcher};
+use crate::model::{Labels, LabelsRef, MatchOp, Matcher};
 use crate::storage::api::HeadMemory;
 
 /// Label sets to ids and back, and postings.
@@ -31,12 +31,23 @@ pub struct HeadIndex {
     /// The pair numbers of each series, in the order of its labels.
     series: PairLists,
     /// The pairs of the series that came last: the next one shares most of them.
-    last_pairs: Vec<u32>,
+    last: Vec<Run>,
+    last_id: u32,
+    /// Whether the postings do not have the runs in `last` yet; see [`HeadIndex::settle`].
+    unsettled: bool,
     /// Memory to work in.
-    new_pairs: Vec<u32>,
+    new: Vec<Run>,
     live: RoaringBitmap,
+    count: u64,
     /// Of names and values, with what each costs besides.
     text_bytes: u64,
+}
+
+/// A pair that series with consecutive ids have, up to the one that came last.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    pair: u32,
+    from: u32,
 }
 
 /// Part of the hash of a label set.
@@ -56,6 +67,8 @@ struct Name {
 #[derive(Debug)]
 struct Pair {
     name: u32,
+    /// Which pair the next series had in this one's place when it was looked at last: senders repeat their order.
+    next: u32,
     value: Box<str>,
     postings: Postings,
 }
@@ -70,12 +83,13 @@ impl HeadIndex {
     /// The id of the series with these labels.
     #[must_use]
     pub fn find(&self, labels: &Labels) -> Option<u32> {
+        let labels = labels.borrowed();
         self.find_hashed(self.hash(labels), labels)
     }
 
     /// The same, if [`HeadIndex::hash`] is known.
     #[must_use]
-    pub fn find_hashed(&self, hash: LabelsHash, labels: &Labels) -> Option<u32> {
+    pub fn find_hashed(&self, hash: LabelsHash, labels: LabelsRef<'_>) -> Option<u32> {
         let kept = hash.0;
         self.by_labels
             .find(spread(kept), |(h, id)| *h == kept && self.has_labels(*id, labels))
@@ -84,7 +98,7 @@ impl HeadIndex {
 
     /// The hash of a label set, good for this index.
     #[must_use]
-    pub fn hash(&self, labels: &Labels) -> LabelsHash {
+    pub fn hash(&self, labels: LabelsRef<'_>) -> LabelsHash {
         LabelsHash((self.hasher.hash_one(labels.as_packed()) >> 32) as u32)
     }
 
@@ -94,68 +108,116 @@ impl HeadIndex {
         self.series.is_full()
     }
 
-    fn has_labels(&self, id: u32, labels: &Labels) -> bool {
+    fn has_labels(&self, id: u32, labels: LabelsRef<'_>) -> bool {
         self.pairs_of(id).eq(labels.iter())
     }
 
     /// Adds a series under a free id. Its labels must not be there yet.
     pub fn insert(&mut self, id: u32, labels: &Labels) {
+        let labels = labels.borrowed();
         self.insert_hashed(id, self.hash(labels), labels);
+        self.settle();
     }
 
-    /// The same, if [`HeadIndex::hash`] is known.
-    pub fn insert_hashed(&mut self, id: u32, hash: LabelsHash, labels: &Labels) {
-        let mut pairs = std::mem::take(&mut self.new_pairs);
-        self.find_pairs(labels, &mut pairs);
-        for p in &pairs {
-            self.pairs[*p as usize].postings.insert(id);
+    /// The same, if [`HeadIndex::hash`] is known. The postings have the series only after [`HeadIndex::settle`].
+    pub fn insert_hashed(&mut self, id: u32, hash: LabelsHash, labels: LabelsRef<'_>) {
+        if self.unsettled && id != self.last_id.wrapping_add(1) {
+            self.settle();
         }
-        self.series.insert(id, &pairs);
-        self.new_pairs = std::mem::replace(&mut self.last_pairs, pairs);
-        if self.live.try_push(id).is_err() {
-            self.live.insert(id);
-        }
+        let mut runs = std::mem::take(&mut self.new);
+        self.find_pairs(id, labels, &mut runs);
+        self.series.insert(id, runs.iter().map(|r| r.pair));
+        self.new = std::mem::replace(&mut self.last, runs);
+        self.last_id = id;
+        self.unsettled = true;
+        self.count += u64::from(self.live.insert(id));
         self.by_labels.insert_unique(spread(hash.0), (hash.0, id), |(h, _)| spread(*h));
     }
 
-    /// The numbers of a series' pairs, made where they are new. What it shares with the series before is found by
-    /// comparing texts, which are in the cache, the rest by hashing.
-    fn find_pairs(&mut self, labels: &Labels, pairs: &mut Vec<u32>) {
-        pairs.clear();
+    /// Tells the postings of the series that came last. Those that were added one after the other mostly share their
+    /// pairs, so what is entered is runs.
+    pub fn settle(&mut self) {
+        if std::mem::take(&mut self.unsettled) {
+            let last = std::mem::take(&mut self.last);
+            last.iter().for_each(|run| self.enter(*run));
+            self.last = last;
+        }
+    }
+
+    fn enter(&mut self, run: Run) {
+        self.pairs[run.pair as usize].postings.insert_run(run.from, self.last_id);
+    }
+
+    /// The pairs of a new series, made where they are new; runs of the series before that end are entered. What it
+    /// shares with that series is found by comparing texts, which are in the cache, the rest by hashing.
+    fn find_pairs(&mut self, id: u32, labels: LabelsRef<'_>, runs: &mut Vec<Run>) {
+        runs.clear();
+        let last = std::mem::take(&mut self.last);
         let mut at = 0;
-        for (name, value) in labels {
-            let mut known = None;
-            while let Some(p) = self.last_pairs.get(at) {
-                // A pair that was freed meanwhile has no value, and no label has that; its name stays.
-                let pair = &self.pairs[*p as usize];
-                match (*self.names[pair.name as usize].text).cmp(name) {
-                    Ordering::Less => at += 1,
-                    Ordering::Equal => {
-                        known = Some((pair.name, (*pair.value == *value).then_some(*p)));
-                        break;
-                    }
-                    Ordering::Greater => break,
+        for (name, value) in labels.iter() {
+            let mut before = None;
+            while let Some(run) = last.get(at) {
+                let order = (*self.names[self.pairs[run.pair as usize].name as usize].text).cmp(name);
+                if order == Ordering::Greater {
+                    break;
                 }
+                at += 1;
+                if order == Ordering::Equal {
+                    before = Some(*run);
+                    break;
+                }
+                self.end_run(*run);
             }
-            pairs.push(match known {
-                Some((_, Some(p))) => p,
-                Some((name, None)) => self.pair_id(name, value),
+            let run = match before {
+                // A pair that was freed meanwhile has no value, and no label has that; its name stays.
+                Some(run) if *self.pairs[run.pair as usize].value == *value => {
+                    Run { from: if self.unsettled { run.from } else { id }, ..run }
+                }
+                Some(run) => {
+                    self.end_run(run);
+                    Run { pair: self.pair_after(run.pair, value), from: id }
+                }
                 None => {
                     let name = self.name_id_or_new(name);
-                    self.pair_id(name, value)
+                    Run { pair: self.pair_id(name, value), from: id }
                 }
-            });
+            };
+            runs.push(run);
         }
+        last[at..].iter().for_each(|run| self.end_run(*run));
+        self.last = last;
+    }
+
+    fn end_run(&mut self, run: Run) {
+        if self.unsettled {
+            self.enter(run);
+        }
+    }
+
+    /// The pair with the name of `before` and this value.
+    fn pair_after(&mut self, before: u32, value: &str) -> u32 {
+        let Pair { name, next, .. } = self.pairs[before as usize];
+        if let Some(guess) = self.pairs.get(next as usize)
+            && guess.name == name
+            && *guess.value == *value
+        {
+            return next;
+        }
+        let pair = self.pair_id(name, value);
+        self.pairs[before as usize].next = pair;
+        pair
     }
 
     /// Forgets a series and what only it had.
     pub fn remove(&mut self, id: u32) {
+        self.settle();
         let labels = self.labels(id);
         if !self.live.remove(id) {
             return;
         }
+        self.count -= 1;
         let pairs = self.series.remove(id);
-        let kept = self.hash(&labels).0;
+        let kept = self.hash(labels.borrowed()).0;
         if let Ok(entry) = self.by_labels.find_entry(spread(kept), |(_, other)| *other == id) {
             entry.remove();
         }
@@ -189,7 +251,7 @@ impl HeadIndex {
             return *p;
         }
         self.text_bytes += (value.len() + TEXT_OVERHEAD) as u64;
-        let pair = Pair { name: name_id, value: value.into(), postings: Postings::default() };
+        let pair = Pair { name: name_id, next: u32::MAX, value: value.into(), postings: Postings::default() };
         let p = if let Some(p) = self.free_pairs.pop() {
             self.pairs[p as usize] = pair;
             p
@@ -259,7 +321,7 @@ impl HeadIndex {
     /// How many series there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.live.len()
+        self.count
     }
 
     /// About how many bytes the texts of names and values take.
@@ -371,22 +433,24 @@ mod tests {
     proptest! {
         #[test]
         fn matchers_select_what_they_match(
-            ops in proptest::collection::vec((any::<bool>(), 0usize..60), 0..150),
+            ops in proptest::collection::vec((any::<bool>(), 0usize..60, 1usize..6), 0..150),
             matchers in proptest::collection::vec((0usize..4, 0usize..4, 0usize..8), 0..4),
         ) {
             let mut index = HeadIndex::default();
             let mut model = std::collections::BTreeMap::new();
-            for (insert, i) in ops {
+            // One after the other, so that the postings are given runs.
+            for (insert, i) in ops.into_iter().flat_map(|(insert, i, n)| (i..i + n).map(move |i| (insert, i))) {
                 let l = labels(i);
                 prop_assert_eq!(index.find(&l), model.get(&l).copied());
                 if insert && !model.contains_key(&l) {
-                    index.insert(i as u32, &l);
+                    index.insert_hashed(i as u32, index.hash(l.borrowed()), l.borrowed());
                     model.insert(l, i as u32);
                 } else if !insert {
                     index.remove(i as u32);
                     model.remove(&l);
                 }
             }
+            index.settle();
             let matchers: Vec<Matcher> = matchers.into_iter().map(|(op, name, value)| {
                 let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][op];
                 let name = ["__name__", "a", "id", "none"][name];

@@ -62,12 +62,12 @@ impl PairLists {
     }
 
     /// Sets the pairs of a series that has none.
-    pub fn insert(&mut self, id: u32, pairs: &[u32]) {
+    pub fn insert(&mut self, id: u32, pairs: impl ExactSizeIterator<Item = u32>) {
         let mut entry = std::mem::take(&mut self.entry);
         entry.clear();
         put_varint(&mut entry, u64::from(id));
         put_varint(&mut entry, pairs.len() as u64);
-        pairs.iter().for_each(|p| put_varint(&mut entry, u64::from(*p)));
+        pairs.for_each(|p| put_varint(&mut entry, u64::from(p)));
         self.push(id, &entry);
         self.entry = entry;
     }
@@ -145,7 +145,7 @@ mod tests {
                     prop_assert_eq!(lists.remove(id), pairs);
                 } else {
                     let pairs: Vec<u32> = (0..n as u32).map(|i| pair.wrapping_mul(i | 1) >> (i % 32)).collect();
-                    lists.insert(id, &pairs);
+                    lists.insert(id, pairs.iter().copied());
                     model.insert(id, pairs);
                 }
                 let want = model.get(&id).cloned().unwrap_or_default();

@@ -8,5 +8,5 @@ mod lists;
 pub mod postings;
 pub mod select;
 
-pub use head::HeadIndex;
+pub use head::{HeadIndex, LabelsHash};
 pub use select::{Lookup, select, select_unless};

@@ -38,12 +38,29 @@ impl Postings {
                     }
                 }
             }
+            // Not `try_push`: to find the highest id of a dense bitmap it walks over its empty end.
             Postings::Many(bitmap) => {
-                // New series mostly have the highest id yet: no search then.
-                if bitmap.try_push(id).is_err() {
-                    bitmap.insert(id);
-                }
+                bitmap.insert(id);
             }
+        }
+    }
+
+    /// Inserts the ids `first..=last`.
+    pub fn insert_run(&mut self, first: u32, last: u32) {
+        if first == last {
+            return self.insert(first);
+        }
+        if let Postings::Few(ids) = self {
+            let run = last.saturating_sub(first) as usize + 1;
+            if ids.len() + run <= FEW_MAX && ids.last().is_none_or(|l| *l < first) {
+                ids.reserve_exact(run);
+                ids.extend(first..=last);
+                return;
+            }
+            *self = Postings::Many(Box::new(ids.iter().copied().collect()));
+        }
+        if let Postings::Many(bitmap) = self {
+            bitmap.insert_range(first..=last);
         }
     }
 
@@ -134,12 +151,12 @@ mod tests {
         }
 
         #[test]
-        fn it_is_a_set(ops in proptest::collection::vec((any::<bool>(), 0u32..50), 0..200)) {
+        fn it_is_a_set(ops in proptest::collection::vec((any::<bool>(), 0u32..50, prop_oneof![3 => Just(0u32), 1 => 0u32..40]), 0..200)) {
             let (mut postings, mut model) = (Postings::default(), BTreeSet::new());
-            for (insert, id) in ops {
+            for (insert, id, more) in ops {
                 if insert {
-                    postings.insert(id);
-                    model.insert(id);
+                    postings.insert_run(id, id + more);
+                    model.extend(id..=id + more);
                 } else {
                     model.remove(&id);
                     prop_assert_eq!(postings.remove(id), model.is_empty());

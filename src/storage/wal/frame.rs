@@ -7,7 +7,10 @@
 //! The checksum is the CRC-32C of the payload, XOR that of the four bytes of the length.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zstd::bulk::Compressor;
 
 use crate::model::{FloatHistogram, Labels, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
 use crate::storage::api::{SampleValue, SeriesRef};
@@ -82,6 +85,17 @@ impl Default for FrameBuilder {
 
 /// The compression of series: labels repeat so much that the fast levels find it too.
 const SERIES_LEVEL: i32 = -4;
+
+/// Compresses as [`decompress_series`] expects it.
+fn compress_series(raw: &[u8]) -> io::Result<Vec<u8>> {
+    // One is kept: making one clears more memory than most sections have.
+    static KEPT: Mutex<Option<Compressor<'static>>> = Mutex::new(None);
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut compressor = kept.map_or_else(|| Compressor::new(SERIES_LEVEL), Ok)?;
+    let packed = compressor.compress(raw);
+    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);
+    packed
+}
 
 impl FrameBuilder {
     pub fn clear(&mut self) {
@@ -247,7 +261,7 @@ impl FrameBuilder {
                 raw[at..at + 4].copy_from_slice(&n.to_le_bytes());
             }
             if raw.len() >= COMPRESS_MIN
-                && let Ok(packed) = zstd::bulk::compress(raw, SERIES_LEVEL)
+                && let Ok(packed) = compress_series(raw)
             {
                 self.begin(SERIES_ZSTD);
                 self.buf.extend_from_slice(&(raw.len() as u32).to_le_bytes());
