@@ -21,9 +21,9 @@ const BYTES_PER_SAMPLE: usize = 16;
 
 const DUPLICATES: &str = "vector cannot contain metrics with the same labelset";
 
-/// Whether a name may be a label's: any text that is not empty (UTF-8 names are allowed).
+/// Whether a name may be a label's: any text that is not empty. What is no UTF-8 has become U+FFFD in the parser.
 pub(super) fn is_valid_name(name: &str) -> bool {
-    !name.is_empty()
+    !name.is_empty() && !name.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Whether two rows have the same labels.
