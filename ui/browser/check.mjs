@@ -84,10 +84,12 @@ async function check(base) {
   await page.locator(".cm-completionInfo").waitFor();
   await shot("completion");
   passed("typing `rat` offers rate with its signature");
+  // The editor takes no key for a list that has only just opened.
+  await page.waitForTimeout(300);
   await page.keyboard.press("Enter");
   await page.keyboard.type("node_cpu_sec");
   await page.locator(".cm-tooltip-autocomplete li", { hasText: "node_cpu_seconds_total" }).first().waitFor();
-  await page.waitForTimeout(150);
+  await page.waitForTimeout(300);
   await page.keyboard.press("Enter");
   await page.keyboard.type("{");
   await page.locator(".cm-tooltip-autocomplete li", { hasText: "mode" }).first().waitFor();
