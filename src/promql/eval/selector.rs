@@ -114,7 +114,7 @@ impl Context<'_> {
             for s in range {
                 samples.clear();
                 series.read(s, from, times.end(), &mut samples);
-                pace.work(samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
+                pace.work(times.len + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
                 }
