@@ -153,17 +153,17 @@ impl<L> Columns<L> {
         Columns { steps, series: Vec::new(), kinds: Vec::new(), values: Vec::new(), hists: Vec::new() }
     }
 
-    /// Room for so many rows, as far as that is a sensible amount; what is not used costs nothing.
+    /// Room for so many rows, as far as that is a sensible amount; what is not used costs nothing. A large table that
+    /// grew would be copied as a whole, which takes the system some 0.3 s and cannot be stopped.
     pub fn with_capacity(steps: usize, rows: usize) -> Self {
-        const SLOTS_MAX: usize = 1 << 24;
+        const SLOTS_MAX: usize = 1 << 27;
         let rows = rows.min(SLOTS_MAX / steps.max(1));
-        Columns {
-            steps,
-            series: Vec::with_capacity(rows),
-            kinds: Vec::with_capacity(rows * steps),
-            values: Vec::with_capacity(rows * steps),
-            hists: Vec::new(),
-        }
+        let mut columns = Columns::new(steps);
+        // Where there is no such room, the table grows, and the limits say how far.
+        let _room = columns.series.try_reserve_exact(rows);
+        let _room = columns.kinds.try_reserve_exact(rows * steps);
+        let _room = columns.values.try_reserve_exact(rows * steps);
+        columns
     }
 
     /// Takes back all rows, keeping their memory.

@@ -140,7 +140,8 @@ impl<'c> Context<'c> {
         let parts = self.each_batch(
             &rows,
             grid,
-            |share| Columns::with_capacity(grid.len, share),
+            // The first takes in what the others made.
+            |share| Columns::with_capacity(grid.len, if share.start == 0 { rows.count } else { share.len() }),
             |all: &mut Part, batch| {
                 let before = all.rows();
                 (rows.fill)(batch, all)?;
@@ -182,18 +183,18 @@ impl<'c> Context<'c> {
     }
 
     /// Calls `work` with the numbers of each batch of rows and a state; one state per thread, in the order of the
-    /// rows. `state` is told how many rows it is for.
+    /// rows. `state` is told which rows it is for.
     fn each_batch<S: Send>(
         &self,
         rows: &Rows<'_>,
         grid: Grid,
-        state: impl Fn(usize) -> S + Sync,
+        state: impl Fn(Range<usize>) -> S + Sync,
         work: impl Fn(&mut S, Range<usize>) -> Result<()> + Sync,
     ) -> Result<Vec<S>> {
         let per_row = grid.len.max(rows.cost).max(1);
         let batch = (SLOTS_PER_BATCH / per_row).clamp(1, 1024);
         let run = |range: Range<usize>| -> Result<S> {
-            let mut state = state(range.len());
+            let mut state = state(range.clone());
             let mut next = range.start;
             while next < range.end {
                 self.check()?;
