@@ -236,14 +236,23 @@ impl Parts {
         (self.held, self.unnamed) = (0, 0);
     }
 
+    /// What its lists have room for.
     fn bytes(&self) -> usize {
         self.series.capacity() * size_of::<Part>()
             + self.floats.capacity() * size_of::<(Timestamp, f64)>()
             + self.starts.capacity() * size_of::<Timestamp>()
-            + self.histograms.capacity() * size_of::<PartHistogram>()
-            + self.exemplars.capacity() * size_of::<(u32, Exemplar)>()
-            + self.held
             + self.v2.bytes()
+    }
+
+    /// What it takes while it grows, at most: a full list is copied to one of twice the size.
+    #[inline]
+    fn growing_bytes(&self) -> usize {
+        let lists = self.series.len() * size_of::<Part>()
+            + self.floats.len() * size_of::<(Timestamp, f64)>()
+            + self.starts.len() * size_of::<Timestamp>()
+            + self.histograms.len() * size_of::<PartHistogram>()
+            + self.exemplars.len() * size_of::<(u32, Exemplar)>();
+        3 * lists + self.held
     }
 
     fn take_apart(&mut self, message: &[u8], ingest: &Inner, charge: &mut Charge) -> Result<(), IngestError> {
@@ -263,7 +272,7 @@ impl Parts {
     /// What is known of the request so far is in memory.
     #[inline]
     fn charge(&self, message: &[u8], charge: &mut Charge) -> Result<(), BudgetFull> {
-        charge.grow_to(message.len() + self.bytes())
+        charge.grow_to(message.len() + self.growing_bytes())
     }
 
     fn note_family(&mut self, family: &str, note: FamilyNote) {

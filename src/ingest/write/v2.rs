@@ -63,7 +63,7 @@ impl Parts {
         let mut request = Request::new(message);
         while let Some(series) = request.next(&mut scratch.refs)? {
             self.take_series(series, message, ingest, scratch, &mut described)?;
-            charge.grow_to(message.len() + scratch.bytes() + self.bytes())?;
+            charge.grow_to(message.len() + scratch.bytes() + self.growing_bytes())?;
         }
         Ok(())
     }
