@@ -18,7 +18,7 @@ use super::block::Block;
 use super::disk::{Disk, Lock};
 use super::exemplars::ExemplarRing;
 use super::head::{Head, SHARDS};
-use super::index::HeadIndex;
+use super::index::{HeadIndex, SelectCache};
 use super::maintain::Maintenance;
 use super::metrics::StorageMetrics;
 use super::tombstones::Deleted;
@@ -73,6 +73,8 @@ pub(super) struct Db {
     pub dir: Option<DataDir>,
     pub head: Head,
     pub index: RwLock<SeriesIndex>,
+    /// What patterns selected in the index and in those of the blocks.
+    pub selects: SelectCache,
     /// The labels of series that the WAL does not have yet: which of the sets that were made series together.
     pub unlogged: Mutex<HashMap<SeriesRef, (Arc<LabelSets>, u32), foldhash::fast::RandomState>>,
     pub wal: Option<Wal>,
@@ -175,7 +177,7 @@ impl Db {
     /// Bytes of memory that series and their newest samples take, about.
     pub fn memory_bytes(&self, index: &SeriesIndex) -> u64 {
         let samples = self.chunk_bytes.load(Ordering::Relaxed) + self.open_bytes.load(Ordering::Relaxed);
-        index.labels.len() * SERIES_BYTES + index.labels.text_bytes() + samples
+        index.labels.len() * SERIES_BYTES + index.labels.text_bytes() + self.selects.bytes() + samples
     }
 
     /// Whether there is no memory for one more series.

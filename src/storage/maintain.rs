@@ -147,6 +147,7 @@ impl Db {
         let index = read(&self.index);
         m.series.set(index.labels.len());
         m.memory_bytes.set(self.memory_bytes(&index));
+        m.select_cache_bytes.set(self.selects.bytes());
         m.memory_limit_bytes.set(self.options.memory_bytes_max);
         drop(index);
         m.wal_bytes.set(self.wal.as_ref().map_or(0, Wal::bytes));

@@ -32,6 +32,9 @@ pub struct StorageMetrics {
     pub damaged_bytes: Counter,
     pub lost_samples: Counter,
     pub wal_sync_failures: Counter,
+    pub select_cache_hits: Counter,
+    pub select_cache_misses: Counter,
+    pub select_cache_bytes: Gauge<u64, AtomicU64>,
     pub refusing: Gauge<u64, AtomicU64>,
     pub series: Gauge<u64, AtomicU64>,
     pub memory_bytes: Gauge<u64, AtomicU64>,
@@ -113,6 +116,22 @@ impl StorageMetrics {
             &m.lost_samples,
         );
         counter("wal_sync_failures", "Attempts to put the WAL on the disk that failed", &m.wal_sync_failures);
+        counter(
+            "select_cache_hits",
+            "Patterns over many label values whose series were known from before, but for those that are new",
+            &m.select_cache_hits,
+        );
+        counter(
+            "select_cache_misses",
+            "Patterns over many label values that were tried on all of them",
+            &m.select_cache_misses,
+        );
+        registry.register_with_unit(
+            "storage_select_cache",
+            "Bytes of what is known of patterns over label values",
+            Unit::Bytes,
+            m.select_cache_bytes.clone(),
+        );
         registry.register(
             "storage_refusing",
             "1 while samples are refused because the WAL cannot be written, as on a full disk",

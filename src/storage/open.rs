@@ -25,6 +25,7 @@ use super::disk::{self, Disk, Entry, Lock};
 use super::exemplars::ExemplarRing;
 use super::head::{Guards, Head, SERIES_MAX, SHARDS, generation_of, id_of, shard_of};
 use super::import;
+use super::index::SelectCache;
 use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
 use super::snapshot;
@@ -69,6 +70,11 @@ impl Db {
             head: Head::new(scratch, options.window_ms),
             disk,
             index: Default::default(),
+            selects: SelectCache::new(
+                options.memory_bytes_max,
+                metrics.select_cache_hits.clone(),
+                metrics.select_cache_misses.clone(),
+            ),
             unlogged: Default::default(),
             wal: None,
             ring: Default::default(),

@@ -14,7 +14,7 @@ use super::block::Block;
 use super::db::{Db, read};
 use super::exemplars::Exemplar;
 use super::head::{HeadPart, shard_of};
-use super::index::{HeadIndex, select, select_unless};
+use super::index::{HeadIndex, Selecting, select_with};
 use super::selection::{HeadParts, Renumbering, Selection, TableBuilder};
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
 
@@ -72,7 +72,7 @@ impl Reader {
             table.index();
         }
         for (i, block) in blocks.iter().enumerate() {
-            let series = block.select_unless(matchers, stop);
+            let series = block.select_with(matchers, self.selecting(stop));
             if block.is_damaged() {
                 self.partial.store(true, Ordering::Relaxed);
             }
@@ -104,6 +104,11 @@ impl Reader {
         }
     }
 
+    /// Selections share what they find out about patterns.
+    fn selecting<'a>(&'a self, stop: &'a dyn Fn() -> bool) -> Selecting<'a> {
+        Selecting { cache: Some(&self.db.selects), stop }
+    }
+
     fn select_head(
         &self,
         matchers: &[Matcher],
@@ -117,7 +122,7 @@ impl Reader {
         let deleted = self.db.deleted();
         let sealed_until = self.db.ring().sealed_until;
         let index = read(&self.db.index);
-        let ids = select_unless(&index.labels, matchers, stop);
+        let ids = select_with(&index.labels, matchers, self.selecting(stop));
         let shards = ids.iter().fold(0u64, |set, id| set | 1 << shard_of(id));
         let mut guards = self.db.head.lock(shards);
         let mut head = HeadParts { parts: Vec::with_capacity(ids.len() as usize), ..HeadParts::default() };
@@ -191,7 +196,8 @@ impl Reader {
             }
         }
         for block in self.db.ring().blocks.iter().filter(|b| b.overlaps(from, to)) {
-            let series = (!matchers.is_empty()).then(|| block.select(matchers));
+            let series =
+                (!matchers.is_empty()).then(|| block.select_with(matchers, self.selecting(&|| false)));
             block.each_pair(series.as_ref(), |n, _| {
                 if !names.contains(n) {
                     names.insert(n.to_owned());
@@ -228,7 +234,7 @@ impl Reader {
                     values.insert(v.to_owned());
                 });
             } else {
-                block.each_pair(Some(&block.select(matchers)), |n, v| {
+                block.each_pair(Some(&block.select_with(matchers, self.selecting(&|| false))), |n, v| {
                     if n == name {
                         values.insert(v.to_owned());
                     }
@@ -250,7 +256,7 @@ impl Reader {
         if matchers.is_empty() && any_time {
             return None;
         }
-        let mut series = select(index, matchers);
+        let mut series = select_with(index, matchers, self.selecting(&|| false));
         if !any_time {
             let outside: Vec<u32> = {
                 let shards = series.iter().fold(0u64, |set, id| set | 1 << shard_of(id));

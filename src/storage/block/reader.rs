@@ -20,7 +20,7 @@ use crate::storage::chunk::starts::Starts;
 use crate::storage::chunk::{CHUNK_SAMPLES_MAX, floats, histograms, ints};
 use crate::storage::coding::{Cursor, crc32c, u32_at, u64_at};
 use crate::storage::disk::Disk;
-use crate::storage::index::{Lookup, select_unless};
+use crate::storage::index::{Lookup, Selecting, select_with};
 
 /// Why a file is no block.
 #[derive(Debug, thiserror::Error)]
@@ -205,17 +205,18 @@ impl Block {
     }
 
     fn find_symbol(&self, text: &str) -> Option<u32> {
-        let n = self.part(Part::SymbolEnds).len() / 4;
-        let (mut low, mut high) = (0, n);
+        let number = self.first_symbol(|s| s < text)?;
+        (self.symbol(number)? == text).then_some(number)
+    }
+
+    /// The number of the first symbol that is not `before`, which the first ones are; one past the last if all are.
+    fn first_symbol(&self, before: impl Fn(&str) -> bool) -> Option<u32> {
+        let (mut low, mut high) = (0, self.part(Part::SymbolEnds).len() / 4);
         while low < high {
             let middle = low.midpoint(high);
-            match self.symbol(middle as u32)?.cmp(text) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return Some(middle as u32),
-            }
+            if before(self.symbol(middle as u32)?) { low = middle + 1 } else { high = middle }
         }
-        None
+        u32::try_from(low).ok()
     }
 
     /// Pair numbers are below this.
@@ -250,6 +251,22 @@ impl Block {
         self.first_pair((name, 0))..end
     }
 
+    /// Those of them whose values begin with the prefix.
+    fn pairs_beginning(&self, name: &str, prefix: &str) -> std::ops::Range<usize> {
+        let named = self.pairs_named(name);
+        if prefix.is_empty() {
+            return named;
+        }
+        let (Some(name), Some(begin), Some(end)) = (
+            self.find_symbol(name),
+            self.first_symbol(|s| s < prefix),
+            self.first_symbol(|s| s < prefix || s.starts_with(prefix)),
+        ) else {
+            return 0..0;
+        };
+        self.first_pair((name, begin))..self.first_pair((name, end))
+    }
+
     fn add_postings(&self, pair: usize, into: &mut RoaringBitmap) {
         let added = (|| {
             let at = u32_at(self.part(Part::Pairs), pair * PAIR_BYTES + 8)? as usize;
@@ -264,16 +281,16 @@ impl Block {
     /// The series that all `matchers` select, by number.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher]) -> RoaringBitmap {
-        self.select_unless(matchers, &|| false)
+        self.select_with(matchers, Selecting::default())
     }
 
-    /// As [`Block::select`]; once `stop` says so, it ends soon and means nothing.
+    /// As [`Block::select`].
     #[must_use]
-    pub fn select_unless(&self, matchers: &[Matcher], stop: &dyn Fn() -> bool) -> RoaringBitmap {
+    pub fn select_with(&self, matchers: &[Matcher], with: Selecting<'_>) -> RoaringBitmap {
         if !self.index_is_whole() {
             return RoaringBitmap::new();
         }
-        let mut found = select_unless(self, matchers, stop);
+        let mut found = select_with(self, matchers, with);
         if let Some(deleted) = self.deleted() {
             found -= deleted.whole();
         }
@@ -516,10 +533,14 @@ pub fn take_postings(cursor: &mut Cursor<'_>, series_max: u64, into: &mut Roarin
 }
 
 impl Lookup for Block {
-    fn all(&self) -> RoaringBitmap {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn all(&self) -> Cow<'_, RoaringBitmap> {
         let mut all = RoaringBitmap::new();
         all.insert_range(0..u32::try_from(self.footer.series).unwrap_or(0));
-        all
+        Cow::Owned(all)
     }
 
     fn pair(&self, name: &str, value: &str) -> Cow<'_, RoaringBitmap> {
@@ -533,6 +554,10 @@ impl Lookup for Block {
         Cow::Owned(found)
     }
 
+    fn values_to_try(&self, name: &str, prefix: &str) -> usize {
+        self.pairs_beginning(name, prefix).len()
+    }
+
     fn union_values(
         &self,
         name: &str,
@@ -540,12 +565,22 @@ impl Lookup for Block {
         wanted: &mut dyn FnMut(&str) -> bool,
         into: &mut RoaringBitmap,
     ) {
-        for p in self.pairs_named(name) {
-            if let Some((_, v)) = self.pair_text(p as u32)
-                && v.starts_with(prefix)
-                && wanted(v)
-            {
+        for p in self.pairs_beginning(name, prefix) {
+            let value = self.pair_symbols(p).and_then(|(_, value)| self.symbol(value));
+            if value.is_some_and(&mut *wanted) {
                 self.add_postings(p, into);
+            }
+        }
+    }
+
+    fn values_of(&self, name: &str, series: &RoaringBitmap, f: &mut dyn FnMut(u32, u32, &str)) {
+        let named = self.pairs_named(name);
+        for series in series {
+            let Some((pairs, _)) = self.entry(series) else { continue };
+            if let Some(p) = pairs.into_iter().find(|p| named.contains(&(*p as usize)))
+                && let Some((_, value)) = self.pair_text(p)
+            {
+                f(series, p, value);
             }
         }
     }

@@ -11,6 +11,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
+use super::arrivals::Arrivals;
+use super::cache::Version;
 use super::lists::PairLists;
 use super::postings::Postings;
 use super::select::Lookup;
@@ -39,6 +41,9 @@ pub struct HeadIndex {
     new: Vec<Run>,
     live: RoaringBitmap,
     count: u64,
+    /// Which series came, and how many went: for what is remembered of selections.
+    arrivals: Arrivals,
+    removed: u64,
     /// Of names and values, with what each costs besides.
     text_bytes: u64,
 }
@@ -56,6 +61,10 @@ pub struct LabelsHash(u32);
 
 /// What a name or value takes in memory besides its text, about.
 const TEXT_OVERHEAD: usize = 64;
+
+/// A label that has at least such a share of all pairs is read in their order, which is that of the memory: several times
+/// as fast as in the table's.
+const ORDERED_SHARE: usize = 8;
 
 #[derive(Debug)]
 struct Name {
@@ -130,6 +139,7 @@ impl HeadIndex {
         self.new = std::mem::replace(&mut self.last, runs);
         self.last_id = id;
         self.unsettled = true;
+        self.arrivals.note(id);
         self.count += u64::from(self.live.insert(id));
         self.by_labels.insert_unique(spread(hash.0), (hash.0, id), |(h, _)| spread(*h));
     }
@@ -216,6 +226,7 @@ impl HeadIndex {
             return;
         }
         self.count -= 1;
+        self.removed += 1;
         let pairs = self.series.remove(id);
         let kept = self.hash(labels.borrowed()).0;
         if let Ok(entry) = self.by_labels.find_entry(spread(kept), |(_, other)| *other == id) {
@@ -388,12 +399,29 @@ impl HeadIndex {
 }
 
 impl Lookup for HeadIndex {
-    fn all(&self) -> RoaringBitmap {
-        self.live.clone()
+    fn number(&self) -> u64 {
+        // Blocks are counted from 0.
+        u64::MAX
+    }
+
+    fn version(&self) -> Version {
+        Version { added: self.arrivals.count(), removed: self.removed }
+    }
+
+    fn added_since(&self, added: u64) -> Option<RoaringBitmap> {
+        self.arrivals.since(added)
+    }
+
+    fn all(&self) -> Cow<'_, RoaringBitmap> {
+        Cow::Borrowed(&self.live)
     }
 
     fn pair(&self, name: &str, value: &str) -> Cow<'_, RoaringBitmap> {
         self.find_pair(name, value).map_or_else(Cow::default, |p| p.postings.bitmap())
+    }
+
+    fn values_to_try(&self, name: &str, _prefix: &str) -> usize {
+        self.name_id(name).map_or(0, |n| self.names[n as usize].values.len())
     }
 
     fn union_values(
@@ -404,13 +432,27 @@ impl Lookup for HeadIndex {
         into: &mut RoaringBitmap,
     ) {
         let Some(name) = self.name_id(name) else { return };
-        for p in &self.names[name as usize].values {
-            let pair = &self.pairs[*p as usize];
-            if pair.value.starts_with(prefix) && wanted(&pair.value) {
+        let mut look = |pair: &Pair| {
+            if (prefix.is_empty() || pair.value.starts_with(prefix)) && wanted(&pair.value) {
                 match &pair.postings {
                     Postings::Few(ids) => into.extend(ids.iter().copied()),
                     Postings::Many(bitmap) => *into |= bitmap.as_ref(),
                 }
+            }
+        };
+        let values = &self.names[name as usize].values;
+        if values.len() >= self.pairs.len() / ORDERED_SHARE {
+            self.pairs.iter().filter(|p| p.name == name && !p.value.is_empty()).for_each(look);
+        } else {
+            values.iter().for_each(|p| look(&self.pairs[*p as usize]));
+        }
+    }
+
+    fn values_of(&self, name: &str, series: &RoaringBitmap, f: &mut dyn FnMut(u32, u32, &str)) {
+        let Some(name) = self.name_id(name) else { return };
+        for id in series {
+            if let Some(p) = self.series.get(id).find(|p| self.pairs[*p as usize].name == name) {
+                f(id, p, &self.pairs[p as usize].value);
             }
         }
     }

@@ -15,6 +15,14 @@ pub enum Postings {
     Many(Box<RoaringBitmap>),
 }
 
+/// Bytes of a bitmap on the heap, about.
+#[must_use]
+pub fn bitmap_bytes(bitmap: &RoaringBitmap) -> u64 {
+    let s = bitmap.statistics();
+    let containers = u64::from(s.n_containers) * 40;
+    s.n_bytes_array_containers + s.n_bytes_bitset_containers + s.n_bytes_run_containers + containers
+}
+
 impl Default for Postings {
     fn default() -> Self {
         Postings::Few(Vec::new())
@@ -93,14 +101,7 @@ impl Postings {
     pub fn heap_bytes(&self) -> u64 {
         match self {
             Postings::Few(ids) => (ids.capacity() * size_of::<u32>()) as u64,
-            Postings::Many(bitmap) => {
-                let s = bitmap.statistics();
-                let containers = u64::from(s.n_containers) * 40;
-                s.n_bytes_array_containers
-                    + s.n_bytes_bitset_containers
-                    + s.n_bytes_run_containers
-                    + containers
-            }
+            Postings::Many(bitmap) => bitmap_bytes(bitmap),
         }
     }
 
