@@ -6,9 +6,10 @@
 //! the rows on any thread, so that an aggregation above them folds the rows away as they are made, without ever holding
 //! all of them.
 //!
-//! Reading order: `context` (limits, grid), `pace` (how soon a query stops), `columns` (the table), `rows`, `selector`, `window` (range selectors and
-//! subqueries), `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements),
-//! `histogram` (quantiles and fractions), `grouping`, `aggregate`, `aggregate_k` and `count_values`, `binary` and `matching`, `labels`, `info`.
+//! Reading order: `context` (limits, grid), `pace` (how soon a query stops), `columns` (the table), `rows`, `selector`,
+//! `source` and `subquery` (where range vectors come from), `window` (how windows slide over them),
+//! `over_time`/`rate`/`extended` (range functions), `pointwise` (functions of single elements), `histogram` (quantiles
+//! and fractions), `grouping`, `aggregate`, `aggregate_k` and `count_values`, `binary` and `matching`, `labels`, `info`.
 //!
 //! **Invariant:** nothing here depends on the order in which storage hands out series, nor on the number of threads,
 //! beyond rounding in sums.
@@ -38,19 +39,14 @@ mod rows;
 mod selector;
 mod shared;
 mod sorted;
-
-/// How many threads one query may use. Asking the system reads a dozen files of /proc and /sys, which took a third of
-/// the time of a rule's evaluation: so it is asked once.
-fn threads() -> usize {
-    static THREADS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(16))
-}
-
-#[cfg(test)]
-mod tests;
+mod source;
+mod subquery;
 mod trend;
 mod window;
 mod xxhash;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -380,6 +376,13 @@ impl Context<'_> {
     }
 }
 
+/// How many threads one query may use. Asking the system reads a dozen files of /proc and /sys, which took a third of
+/// the time of a rule's evaluation: so it is asked once.
+fn threads() -> usize {
+    static THREADS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(16))
+}
+
 /// A string literal, through parentheses.
 fn string_literal(expr: &Expr) -> Result<&str> {
     match &unwrap_parens(expr).kind {
@@ -404,28 +407,6 @@ fn value_type(expr: &Expr) -> ValueType {
     }
 }
 
-/// Functions whose value depends on the evaluation time even if their arguments do not.
-fn depends_on_time(function: &str) -> bool {
-    matches!(
-        function,
-        "days_in_month"
-            | "day_of_month"
-            | "day_of_week"
-            | "day_of_year"
-            | "end"
-            | "hour"
-            | "minute"
-            | "month"
-            | "year"
-            | "predict_linear"
-            | "range"
-            | "start"
-            | "step"
-            | "time"
-            | "timestamp"
-    )
-}
-
 /// Whether a node has the same value at every evaluation time, since all its selectors are pinned by `@`.
 fn is_step_invariant(expr: &Expr) -> bool {
     match &expr.kind {
@@ -435,7 +416,9 @@ fn is_step_invariant(expr: &Expr) -> bool {
         ExprKind::Aggregate(a) => {
             is_step_invariant(&a.expr) && a.param.as_ref().is_none_or(is_step_invariant)
         }
-        ExprKind::Call(c) => !depends_on_time(c.function) && c.args.iter().all(is_step_invariant),
+        ExprKind::Call(c) => {
+            !functions::lookup(c.function).is_none_or(|f| f.timed) && c.args.iter().all(is_step_invariant)
+        }
         ExprKind::Vector(v) => v.shift.at.is_some(),
         ExprKind::Matrix(m) => m.vector.shift.at.is_some(),
         ExprKind::Subquery(s) => s.shift.at.is_some(),

@@ -1,8 +1,8 @@
 //! Functions of range vectors: `*_over_time`, trends, changes; dispatch of the rates.
 
 use super::columns::{Part, Point};
-use super::context::{Result, fail};
-use super::quantile::quantile;
+use super::context::{Context, Result, fail};
+use super::quantile::{quantile, quantile_of_many};
 use super::rate;
 use super::trend::{Sums, linear_regression};
 use super::window::{RangeJob, Window};
@@ -105,12 +105,12 @@ impl RangeFunction {
             F::Irate => job.each(samples, out, row, |_, w| rate::instant(job, w, true)),
             F::Idelta => job.each(samples, out, row, |_, w| rate::instant(job, w, false)),
             F::Avg => job.each(samples, out, row, |_, w| match homogeneous(job, w) {
-                Some(true) => Point::Float(average(w.vs)),
+                Some(true) => Point::Float(average(job.ctx, w.vs)),
                 Some(false) => sum_histograms(job, w, true),
                 None => Point::None,
             }),
             F::Sum => job.each(samples, out, row, |_, w| match homogeneous(job, w) {
-                Some(true) => Point::Float(sum(w.vs)),
+                Some(true) => Point::Float(sum(job.ctx, w.vs)),
                 Some(false) => sum_histograms(job, w, false),
                 None => Point::None,
             }),
@@ -137,19 +137,21 @@ impl RangeFunction {
                 last.map_or(Point::None, |t| Point::Float(seconds(*t)))
             }),
             F::Max => job.each(samples, out, row, |_, w| {
-                floats_only(job, w, |w| extreme(w.vs, |new, best| new > best).1)
+                floats_only(job, w, |w| extreme(job.ctx, w.vs, |new, best| new > best).1)
             }),
             F::Min => job.each(samples, out, row, |_, w| {
-                floats_only(job, w, |w| extreme(w.vs, |new, best| new < best).1)
+                floats_only(job, w, |w| extreme(job.ctx, w.vs, |new, best| new < best).1)
             }),
             F::TsOfMax => job.each(samples, out, row, |_, w| {
-                floats_only(job, w, |w| seconds(w.ts[extreme(w.vs, |new, best| new >= best).0]))
+                floats_only(job, w, |w| seconds(w.ts[extreme(job.ctx, w.vs, |new, best| new >= best).0]))
             }),
             F::TsOfMin => job.each(samples, out, row, |_, w| {
-                floats_only(job, w, |w| seconds(w.ts[extreme(w.vs, |new, best| new <= best).0]))
+                floats_only(job, w, |w| seconds(w.ts[extreme(job.ctx, w.vs, |new, best| new <= best).0]))
             }),
-            F::Stddev => job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(w.vs).sqrt())),
-            F::Stdvar => job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(w.vs))),
+            F::Stddev => {
+                job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(job.ctx, w.vs).sqrt()))
+            }
+            F::Stdvar => job.each(samples, out, row, |_, w| floats_only(job, w, |w| variance(job.ctx, w.vs))),
             F::Quantile => {
                 let mut scratch = Vec::new();
                 job.each(samples, out, row, |step, w| {
@@ -157,11 +159,7 @@ impl RangeFunction {
                     if !w.vs.is_empty() && !(0.0..=1.0).contains(&q) {
                         job.ctx.notes.invalid_quantile(q, job.pos);
                     }
-                    floats_only(job, w, |w| {
-                        scratch.clear();
-                        scratch.extend_from_slice(w.vs);
-                        quantile(q, &mut scratch)
-                    })
+                    floats_only(job, w, |w| window_quantile(job.ctx, q, w.vs, |v| v, &mut scratch))
                 })
             }
             F::Mad => {
@@ -171,23 +169,22 @@ impl RangeFunction {
                         if w.vs.iter().any(|v| v.is_nan()) {
                             return f64::NAN;
                         }
-                        scratch.clear();
-                        scratch.extend_from_slice(w.vs);
-                        let median = quantile(0.5, &mut scratch);
-                        scratch.iter_mut().for_each(|v| *v = (*v - median).abs());
-                        quantile(0.5, &mut scratch)
+                        let median = window_quantile(job.ctx, 0.5, w.vs, |v| v, &mut scratch);
+                        window_quantile(job.ctx, 0.5, w.vs, |v| (v - median).abs(), &mut scratch)
                     })
                 })
             }
             F::Deriv => {
                 let lines = Lines::new(job, samples);
-                job.each(samples, out, row, |_, w| trend(job, w, |w| lines.line(samples, w, w.ts[0]).0))
+                job.each(samples, out, row, |_, w| {
+                    trend(job, w, |w| lines.line(job.ctx, samples, w, w.ts[0]).0)
+                })
             }
             F::PredictLinear => {
                 let lines = Lines::new(job, samples);
                 job.each(samples, out, row, |step, w| {
                     trend(job, w, |w| {
-                        let (slope, intercept) = lines.line(samples, w, w.time);
+                        let (slope, intercept) = lines.line(job.ctx, samples, w, w.time);
                         slope * scalar(0, step) + intercept
                     })
                 })
@@ -205,7 +202,7 @@ impl RangeFunction {
                             return Point::None;
                         }
                     }
-                    trend(job, w, |w| smooth(w.vs, smoothing, by_trend))
+                    trend(job, w, |w| smooth(job.ctx, w.vs, smoothing, by_trend))
                 });
                 if let Some(e) = refused {
                     return Err(e);
@@ -250,57 +247,66 @@ fn trend(job: &RangeJob<'_, '_>, w: &Window<'_>, f: impl FnOnce(&Window<'_>) -> 
     if w.vs.len() < 2 { Point::None } else { Point::Float(f(w)) }
 }
 
-pub(super) fn sum(vs: &[f64]) -> f64 {
+pub(super) fn sum(ctx: &Context<'_>, vs: &[f64]) -> f64 {
     let (mut sum, mut c) = (0.0, 0.0);
-    for &v in vs {
-        (sum, c) = kahan_add(v, sum, c);
+    for piece in ctx.pieces(vs) {
+        for &v in piece {
+            (sum, c) = kahan_add(v, sum, c);
+        }
     }
     if sum.is_infinite() { sum } else { sum + c }
 }
 
 /// The plain mean as long as the sum does not overflow, from then on the incremental one.
-pub(super) fn average(vs: &[f64]) -> f64 {
+pub(super) fn average(ctx: &Context<'_>, vs: &[f64]) -> f64 {
     let Some((&first, rest)) = vs.split_first() else { return f64::NAN };
     let (mut sum, mut c, mut mean) = (first, 0.0, 0.0);
     let mut incremental = false;
     let mut count = 1.0;
-    for &v in rest {
-        count += 1.0;
-        if !incremental {
-            let (s, k) = kahan_add(v, sum, c);
-            if !s.is_infinite() {
-                (sum, c) = (s, k);
-                continue;
+    for piece in ctx.pieces(rest) {
+        for &v in piece {
+            count += 1.0;
+            if !incremental {
+                let (s, k) = kahan_add(v, sum, c);
+                if !s.is_infinite() {
+                    (sum, c) = (s, k);
+                    continue;
+                }
+                incremental = true;
+                mean = sum / (count - 1.0);
+                c /= count - 1.0;
             }
-            incremental = true;
-            mean = sum / (count - 1.0);
-            c /= count - 1.0;
+            let q = (count - 1.0) / count;
+            (mean, c) = kahan_add(v / count, q * mean, q * c);
         }
-        let q = (count - 1.0) / count;
-        (mean, c) = kahan_add(v / count, q * mean, q * c);
     }
     if incremental { mean + c } else { sum / count + c / count }
 }
 
 /// The index and value of the best float; NaN is the best only if there is nothing else.
-fn extreme(vs: &[f64], better: impl Fn(f64, f64) -> bool) -> (usize, f64) {
-    let (mut at, mut best) = (0, vs[0]);
-    for (i, &v) in vs.iter().enumerate() {
-        if better(v, best) || best.is_nan() {
-            (at, best) = (i, v);
+fn extreme(ctx: &Context<'_>, vs: &[f64], better: impl Fn(f64, f64) -> bool) -> (usize, f64) {
+    let (mut at, mut best, mut before) = (0, vs[0], 0);
+    for piece in ctx.pieces(vs) {
+        for (i, &v) in piece.iter().enumerate() {
+            if better(v, best) || best.is_nan() {
+                (at, best) = (before + i, v);
+            }
         }
+        before += piece.len();
     }
     (at, best)
 }
 
 /// Source: Welford 1962, with compensated sums.
-pub(super) fn variance(vs: &[f64]) -> f64 {
+pub(super) fn variance(ctx: &Context<'_>, vs: &[f64]) -> f64 {
     let (mut mean, mut c_mean, mut aux, mut c_aux, mut count) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for &v in vs {
-        count += 1.0;
-        let delta = v - (mean + c_mean);
-        (mean, c_mean) = kahan_add(delta / count, mean, c_mean);
-        (aux, c_aux) = kahan_add(delta * (v - (mean + c_mean)), aux, c_aux);
+    for piece in ctx.pieces(vs) {
+        for &v in piece {
+            count += 1.0;
+            let delta = v - (mean + c_mean);
+            (mean, c_mean) = kahan_add(delta / count, mean, c_mean);
+            (aux, c_aux) = kahan_add(delta * (v - (mean + c_mean)), aux, c_aux);
+        }
     }
     (aux + c_aux) / count
 }
@@ -320,22 +326,42 @@ impl Lines {
     }
 
     /// Slope and value at `origin`.
-    fn line(&self, samples: &Samples, w: &Window<'_>, origin: i64) -> (f64, f64) {
+    fn line(&self, ctx: &Context<'_>, samples: &Samples, w: &Window<'_>, origin: i64) -> (f64, f64) {
         match &self.sums {
             Some(sums) => {
                 let from = samples.ts.partition_point(|t| *t < w.ts[0]);
                 sums.line(from, from + w.ts.len(), w.vs[0], origin)
             }
-            None => linear_regression(w.ts, w.vs, origin),
+            None => linear_regression(ctx, w.ts, w.vs, origin),
         }
     }
 }
 
+/// The quantile of what `of` makes of the values of a window.
+fn window_quantile(
+    ctx: &Context<'_>,
+    q: f64,
+    vs: &[f64],
+    of: impl Fn(f64) -> f64,
+    scratch: &mut Vec<f64>,
+) -> f64 {
+    /// More are not copied and selected from: neither could be stopped.
+    const SELECTED_AT_ONCE: usize = 1 << 18;
+    if vs.len() > SELECTED_AT_ONCE {
+        return quantile_of_many(q, vs.len(), |each| {
+            ctx.pieces(vs).for_each(|piece| piece.iter().for_each(|v| each(of(*v))));
+        });
+    }
+    scratch.clear();
+    scratch.extend(vs.iter().map(|v| of(*v)));
+    quantile(q, scratch)
+}
+
 /// Holt's linear method.
-fn smooth(vs: &[f64], smoothing: f64, by_trend: f64) -> f64 {
+fn smooth(ctx: &Context<'_>, vs: &[f64], smoothing: f64, by_trend: f64) -> f64 {
     let (mut before, mut level) = (0.0, vs[0]);
     let mut slope = vs[1] - vs[0];
-    for (i, &v) in vs.iter().enumerate().skip(1) {
+    for (i, &v) in ctx.pieces(vs).flatten().enumerate().skip(1) {
         if i > 1 {
             slope = by_trend * (level - before) + (1.0 - by_trend) * slope;
         }

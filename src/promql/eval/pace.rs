@@ -13,6 +13,9 @@ const WORK_BETWEEN_CHECKS: usize = 1 << 16;
 /// Slots between two looks where a slot may be a histogram.
 const SLOTS_PER_PIECE: usize = 1 << 13;
 
+/// Values of one window between two looks: a few milliseconds of the slowest function.
+const VALUES_PER_PIECE: usize = 1 << 18;
+
 /// What hashing or comparing the labels of a row costs, in units.
 pub(super) const LABELS: usize = 16;
 
@@ -54,6 +57,17 @@ impl<'c> Context<'c> {
             f(from..len.min(from + SLOTS_PER_PIECE));
         }
         Ok(())
+    }
+
+    /// The values of a window piece by piece, mostly the only one. If the query is to stop it ends early, and the next
+    /// check says so.
+    #[inline]
+    pub fn pieces<'v, T>(&self, values: &'v [T]) -> impl Iterator<Item = &'v [T]> {
+        values
+            .chunks(VALUES_PER_PIECE)
+            .enumerate()
+            .take_while(|(i, _)| *i == 0 || self.check().is_ok())
+            .map(|(_, piece)| piece)
     }
 
     /// What `f` makes of each of `0..len`.

@@ -11,6 +11,7 @@ use crate::storage::{Storage, StorageOptions};
 const SERIES: usize = 12_000;
 const LONG_SERIES: usize = 120;
 const STEPS: i64 = 4_000;
+const ONE: &str = "long{n=\"7\"}";
 
 /// `many`: 12,000 series of one sample. `long`: 120 series with a sample at each of 4,000 steps. `long_bucket`: the
 /// same as the buckets of a histogram. `hist`: 12,000 native histograms. `alike`: 12,000 series of one group of which
@@ -90,6 +91,13 @@ fn every_operator_looks_whether_to_stop() {
         ("abs(many > 5)", "many > 5", 3),
         ("-(many > 5)", "many > 5", 3),
         ("many[5m]", "1", 25),
+        // One window of 300,000 samples is walked in two pieces, and selected from in four walks or more.
+        ("sum_over_time(one[5m:1ms])", "count_over_time(one[5m:1ms])", 1),
+        ("max_over_time(one[5m:1ms])", "count_over_time(one[5m:1ms])", 1),
+        ("stddev_over_time(one[5m:1ms])", "count_over_time(one[5m:1ms])", 1),
+        ("deriv(one[5m:1ms])", "count_over_time(one[5m:1ms])", 2),
+        ("quantile_over_time(0.5, one[5m:1ms])", "count_over_time(one[5m:1ms])", 4),
+        ("one[5m:1ms]", "count_over_time(one[5m:1ms])", 30),
     ];
     let range = [
         ("topk(3, long)", "long", 10),
@@ -120,6 +128,7 @@ fn every_operator_looks_whether_to_stop() {
         assert!(with >= without + least, "{outer}: {with} looks, {inner}: {without}");
     };
     for (outer, inner, least) in instant {
+        let (outer, inner) = (&outer.replace("one", ONE), &inner.replace("one", ONE));
         check(outer, inner, least, false);
     }
     for (outer, inner, least) in range {
@@ -130,7 +139,9 @@ fn every_operator_looks_whether_to_stop() {
 #[test]
 fn a_query_stops_at_whichever_look_it_is_told_to() {
     let storage = storage();
+    let median = format!("quantile_over_time(0.5, {ONE}[5m:1ms])");
     let queries = [
+        (median.as_str(), false),
         ("sort_by_label(many, \"instance\")", false),
         ("topk(9000, many)", false),
         ("count_values(\"v\", many)", false),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::columns::{Columns, FLOAT, Part, Point, RowLabels};
 use super::context::{Context, Grid, Held, Result};
 use super::rows::{Duplicates, Rows};
-use super::{extended, window};
+use super::{extended, source};
 use crate::model::{METRIC_NAME, MatchOp, Matcher, is_stale_marker};
 use crate::promql::ast::{At, Pos, RangeMode, TimeShift, VectorSelector};
 use crate::promql::selections::Selected;
@@ -119,7 +119,7 @@ impl Context<'_> {
                     continue;
                 }
                 if stats_only {
-                    window::strip(&mut samples);
+                    source::strip(&mut samples);
                 }
                 let row = out.push_row(RowLabels::Stored { series: s as u32, bare: false }, false);
                 let found = latest(&samples, times, lookback, take, out, row);

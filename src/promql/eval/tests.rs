@@ -305,6 +305,66 @@ fn values_that_occur_once_take_no_table() {
 }
 
 #[test]
+fn long_subqueries_are_evaluated_in_parts() {
+    // A sample each 15 s, so that the series of this time end, and others begin, within a part and between two.
+    let storage = storage(6, 60);
+    let instant = |query: &str| {
+        let result = run(query, &QueryRequest::instant(885_000), limits(50_000_000), &storage).unwrap();
+        let Value::Vector(vector) = result.value else { panic!("{query} is no vector") };
+        let value = |v: &PointValue| match v {
+            PointValue::Float(v) => *v,
+            PointValue::Histogram(_) => f64::NAN,
+        };
+        vector.iter().map(|s| (s.labels.clone(), value(&s.value))).collect::<Vec<_>>()
+    };
+    for inner in [
+        "x_total",
+        "x_total > 30",
+        "topk(1, x_total)",
+        "sum by (group) (x_total)",
+        "-x_total",
+        "vector(time())",
+        "x_total * on (group) group_left sum by (group) (x_total)",
+        "label_replace(x_total > 50, \"a\", \"$1\", \"n\", \"(.*)\")",
+        "max_over_time(x_total[1m])",
+    ] {
+        // Two parts as a whole, and less than one by parts of a minute.
+        let whole = |function: &str| instant(&format!("{function}(({inner})[5m:1ms])"));
+        for (function, combined) in
+            [("count_over_time", "sum"), ("max_over_time", "max"), ("min_over_time", "min")]
+        {
+            let pieces: Vec<String> = (0..5)
+                .map(|i| {
+                    let part = format!("{function}(({inner})[1m:1ms] offset {i}m)");
+                    format!("label_replace({part}, \"part\", \"{i}\", \"\", \"\")")
+                })
+                .collect();
+            let pieces = instant(&format!("{combined} without (part) ({})", pieces.join(" or ")));
+            let mut got = whole(function);
+            let mut want = pieces;
+            got.sort_by(|a, b| a.0.cmp(&b.0));
+            want.sort_by(|a, b| a.0.cmp(&b.0));
+            assert!(!got.is_empty(), "{inner}");
+            assert_eq!(got, want, "{function} of {inner}");
+        }
+    }
+    let all = "x_total{n=\"5\"}[5m:1ms]";
+    for function in ["sum", "avg", "stddev", "mad"] {
+        let query = |range: &str| instant(&format!("{function}_over_time({range})"))[0].1;
+        // Each of the 20 values stands for 15,000 steps; of two scrapes the first one's share is that of the window's edge.
+        let (long, short) = (query(all), query("x_total{n=\"5\"}[5m:1s]"));
+        let scale = if function == "sum" { 1000.0 } else { 1.0 };
+        assert!((long - short * scale).abs() <= 1e-3 * long.abs(), "{function}: {long} {short}");
+    }
+    // What the parts gave is held as a whole: 5 minutes of two series, by ms.
+    let query = "count_over_time(x_total{n=~\"1|2\"}[5m:1ms])";
+    let at = QueryRequest::instant(885_000);
+    let fits = |max: u64| run(query, &at, limits(max), &storage).map(|_| ());
+    assert_eq!(fits(550_000), Err(QueryError::TooManySamples { limit: 550_000 }));
+    assert_eq!(fits(1_300_000), Ok(()));
+}
+
+#[test]
 fn threads_do_not_change_answers() {
     // Large enough for several threads; the same series one by one are small enough for one.
     let storage = storage(300, 400);

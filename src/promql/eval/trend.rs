@@ -5,27 +5,38 @@
 //! cannot hold; here every sum is kept as two doubles (about 106 bits), or exactly in integers, so that the result is
 //! nearer to the true one than compensated sums over each window are.
 
+use super::context::Context;
 use crate::model::kahan_add;
 
 /// Slope per second and value at `origin` of the line of least squares. There are two samples at least.
-pub(super) fn linear_regression(ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
+pub(super) fn linear_regression(ctx: &Context<'_>, ts: &[i64], vs: &[f64], origin: i64) -> (f64, f64) {
+    regression(ctx.pieces(ts).zip(ctx.pieces(vs)), vs[0], vs.len(), origin)
+}
+
+/// The same of pieces of times and values, of which the first and the number are given.
+fn regression<'v>(
+    pieces: impl Iterator<Item = (&'v [i64], &'v [f64])>,
+    first: f64,
+    len: usize,
+    origin: i64,
+) -> (f64, f64) {
     let (mut sx, mut cx, mut sy, mut cy) = (0.0, 0.0, 0.0, 0.0);
     let (mut sxy, mut cxy, mut sxx, mut cxx) = (0.0, 0.0, 0.0, 0.0);
-    let first = vs[0];
     let mut constant = true;
-    for (i, (&t, &y)) in ts.iter().zip(vs).enumerate() {
-        // The first value is not compared with itself: a NaN there is no constant either.
-        constant &= i == 0 || y == first;
-        let x = t.saturating_sub(origin) as f64 / 1e3;
-        (sx, cx) = kahan_add(x, sx, cx);
-        (sy, cy) = kahan_add(y, sy, cy);
-        (sxy, cxy) = kahan_add(x * y, sxy, cxy);
-        (sxx, cxx) = kahan_add(x * x, sxx, cxx);
+    for (ts, vs) in pieces {
+        for (&t, &y) in ts.iter().zip(vs) {
+            constant &= y == first;
+            let x = t.saturating_sub(origin) as f64 / 1e3;
+            (sx, cx) = kahan_add(x, sx, cx);
+            (sy, cy) = kahan_add(y, sy, cy);
+            (sxy, cxy) = kahan_add(x * y, sxy, cxy);
+            (sxx, cxx) = kahan_add(x * x, sxx, cxx);
+        }
     }
     if constant {
         return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
     }
-    let n = vs.len() as f64;
+    let n = len as f64;
     let (sx, sy, sxy, sxx) = (sx + cx, sy + cy, sxy + cxy, sxx + cxx);
     let slope = (sxy - sx * sy / n) / (sxx - sx * sx / n);
     (slope, sy / n - slope * sx / n)
@@ -177,7 +188,8 @@ mod tests {
             let origin = ts[vs.len() - 1] + ahead;
             let sums = Sums::new(&ts, &vs).unwrap();
             let got = sums.line(from, vs.len(), vs[from], origin);
-            let want = linear_regression(&ts[from..], &vs[from..], origin);
+            let pieces = std::iter::once((&ts[from..], &vs[from..]));
+            let want = regression(pieces, vs[from], vs.len() - from, origin);
             // By so much rounding moves the line that is walked, seen from far away.
             let greatest = vs.iter().fold(0.0f64, |m, v| m.max(v.abs()));
             let reach = ((origin - ts[from]).abs() as f64 / 1e3).max(15.0 * vs.len() as f64);

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::columns::{ABSENT, Columns, FLOAT, HISTOGRAM, Lazy, Part, Point, RowLabels};
+use super::columns::{Columns, Part, Point};
 use super::context::{Context, Grid, Result, fail, unwrap_parens};
 use super::over_time::RangeFunction;
 use super::pace::LABELS;
 use super::rows::{Duplicates, Rows};
 use super::selector::{HISTOGRAM_READ, has_one_name};
-use super::{Out, labels, rate, sorted};
-use crate::model::{CounterResetHint, FloatHistogram, Labels, METRIC_NAME, is_stale_marker};
+use super::source::Source;
+use super::{labels, rate, sorted};
+use crate::model::FloatHistogram;
 use crate::promql::MatrixSeries;
-use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, Subquery, ValueType};
-use crate::storage::{LabelTable, Need, Samples, Selection};
+use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, ValueType};
+use crate::storage::{Need, Samples};
 
 /// The samples of one series in one window, and the window's place: `(start, end]`.
 ///
@@ -143,132 +144,6 @@ fn advance(ts: &[i64], at: &mut usize, bound: i64) {
     }
 }
 
-/// Where the samples of a range vector come from.
-pub(super) enum Source {
-    Storage {
-        series: Arc<Selection>,
-        /// Only counts, sums and resets of histograms matter.
-        stats_only: bool,
-        /// Whether start times are asked for.
-        starts: bool,
-    },
-    /// A subquery's result over its own grid.
-    Table(Lazy, Grid),
-}
-
-impl Source {
-    pub fn len(&self) -> usize {
-        match self {
-            Source::Storage { series, .. } => series.len(),
-            Source::Table(rows, _) => rows.columns.rows(),
-        }
-    }
-
-    /// Where the labels of the series stand.
-    pub fn table(&self) -> &Arc<LabelTable> {
-        match self {
-            Source::Storage { series, .. } => series.table(),
-            Source::Table(rows, _) => &rows.table,
-        }
-    }
-
-    pub fn labels(&self, i: usize) -> (RowLabels, bool) {
-        match self {
-            Source::Storage { .. } => (RowLabels::Stored { series: i as u32, bare: false }, false),
-            Source::Table(rows, _) => {
-                let s = &rows.columns.series[i];
-                (s.labels.clone(), s.drop_name)
-            }
-        }
-    }
-
-    /// The samples of one series within `(after, to]`, without staleness markers.
-    pub fn load(&self, i: usize, after: i64, to: i64, out: &mut Samples) {
-        out.clear();
-        match self {
-            Source::Storage { series, stats_only, starts } => {
-                series.read(i, after.saturating_add(1), to, out);
-                if !starts {
-                    out.starts.clear();
-                    out.hist_starts.clear();
-                }
-                drop_stale(out);
-                if *stats_only {
-                    strip(out);
-                }
-            }
-            Source::Table(Lazy { columns, .. }, grid) => {
-                for (step, slot) in columns.span(i).enumerate() {
-                    match columns.kinds[slot] {
-                        ABSENT => {}
-                        FLOAT => {
-                            out.ts.push(grid.time(step));
-                            out.vs.push(columns.values[slot]);
-                        }
-                        HISTOGRAM => {
-                            if let Some(h) = columns.hist(slot) {
-                                out.hist_ts.push(grid.time(step));
-                                out.hists.push(forget_resets(h));
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Samples may be missing or repeated in a subquery's result, so what they know about resets no longer holds.
-fn forget_resets(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
-    match h.counter_reset_hint {
-        CounterResetHint::Reset | CounterResetHint::NotReset => {
-            Arc::new(FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..(**h).clone() })
-        }
-        _ => Arc::clone(h),
-    }
-}
-
-fn drop_stale(samples: &mut Samples) {
-    // Nearly always there is none, so no look stops early.
-    if samples.vs.iter().fold(false, |any, v| any | is_stale_marker(*v)) {
-        let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
-        samples.ts.retain(|_| kept.next().unwrap_or(false));
-        let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
-        samples.starts.retain(|_| kept.next().unwrap_or(false));
-        samples.vs.retain(|v| !is_stale_marker(*v));
-    }
-    if samples.hists.iter().any(|h| h.is_stale_marker()) {
-        let mut kept = samples.hists.iter().map(|h| !h.is_stale_marker());
-        samples.hist_ts.retain(|_| kept.next().unwrap_or(false));
-        let mut kept = samples.hists.iter().map(|h| !h.is_stale_marker());
-        samples.hist_starts.retain(|_| kept.next().unwrap_or(false));
-        samples.hists.retain(|h| !h.is_stale_marker());
-    }
-}
-
-/// Replaces histograms by their counts and sums, after noting where the buckets show a reset.
-pub(super) fn strip(samples: &mut Samples) {
-    let mut before: Option<Arc<FloatHistogram>> = None;
-    for h in &mut samples.hists {
-        let full = Arc::clone(h);
-        let hint = match (full.counter_reset_hint, &before) {
-            (CounterResetHint::Unknown, Some(b)) if full.is_reset_after(b) => CounterResetHint::Reset,
-            (CounterResetHint::Unknown, Some(_)) => CounterResetHint::NotReset,
-            (hint, _) => hint,
-        };
-        *h = Arc::new(FloatHistogram {
-            counter_reset_hint: hint,
-            schema: full.schema,
-            count: full.count,
-            sum: full.sum,
-            custom_values: full.custom_values.clone(),
-            ..FloatHistogram::default()
-        });
-        before = if full.is_stale_marker() { None } else { Some(full) };
-    }
-}
-
 /// The index of the range vector among a function's arguments.
 pub(super) fn range_argument(call: &Call) -> Option<usize> {
     call.args
@@ -324,24 +199,24 @@ impl Context<'_> {
         let count = source.len();
         let table = Arc::clone(source.table());
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
-            let mut samples = Samples::default();
+            let mut own = Samples::default();
             let mut pace = self.pace();
             for i in range {
-                source.load(i, after, to, &mut samples);
+                let samples = source.load(i, after, to, &mut own);
                 pace.work(samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
                 }
                 if let Some(profile) = &self.profile {
-                    profile.read(argument, &samples);
+                    profile.read(argument, samples);
                 }
                 let (labels, dropped) = source.labels(i);
                 let job =
                     RangeJob { ctx: self, pos, source: &source, series: i, spec, grid, scalars: &scalars };
                 let row = out.push_row(labels, dropped);
-                let read = function.fill(&job, &samples, out, row);
+                let read = function.fill(&job, samples, out, row);
                 self.samples.read(read?);
-                self.count_steps(&spec, &samples, grid);
+                self.count_steps(&spec, samples, grid);
                 if !out.has_points(row) {
                     out.pop_row();
                     continue;
@@ -357,7 +232,8 @@ impl Context<'_> {
                     }
                 }
             }
-            Ok(())
+            // A window that was left early has given a wrong value.
+            self.check()
         });
         Ok(Some(Rows { count, fill, table, cost: cost.min(1 << 24), duplicates }))
     }
@@ -385,8 +261,8 @@ impl Context<'_> {
                 Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
             }
             ExprKind::Subquery(s) => {
-                let (columns, inner, spec) = self.samples.inside_subquery(|| self.subquery(s, grid))?;
-                Ok((Source::Table(columns, inner), spec, false))
+                let (source, spec) = self.samples.inside_subquery(|| self.subquery(s, grid))?;
+                Ok((source, spec, false))
             }
             _ => fail("expected a range vector"),
         }
@@ -396,45 +272,6 @@ impl Context<'_> {
         let (offset, at) = self.shift(&m.vector.shift)?;
         let range = self.range_ms(&m.range)?;
         Ok(WindowSpec { range, offset, at, mode: m.vector.mode, lookback: self.lookback })
-    }
-
-    /// Evaluates what is inside a subquery over its own grid, which covers all windows that `grid` needs.
-    fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Lazy, Grid, WindowSpec)> {
-        let (offset, at) = self.shift(&s.shift)?;
-        let range = self.range_ms(&s.range)?;
-        let step = match &s.step {
-            Some(d) => self.positive(d)?,
-            None => self.options.default_subquery_step_ms.max(1),
-        };
-        let spec = WindowSpec { range, offset, at, mode: RangeMode::Plain, lookback: self.lookback };
-        let (after, to) = spec.reach(grid);
-        let start = (after.div_euclid(step) + 1).saturating_mul(step);
-        let inner = if start > to {
-            Grid { start, step, len: 0 }
-        } else {
-            let len =
-                usize::try_from(to.saturating_sub(start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
-            self.check_slots(1, len)?;
-            Grid { start, step, len }
-        };
-        if inner.len == 0 {
-            return Ok((Columns::new(0).into(), inner, spec));
-        }
-        if super::value_type(&s.expr) == ValueType::Vector {
-            return Ok((self.lazy_vector(&s.expr, inner)?, inner, spec));
-        }
-        let columns = match self.eval(&s.expr, inner)? {
-            Out::Vector(columns) => labels::unite(self, columns)?,
-            Out::Scalar(values) => {
-                let mut columns = Columns::new(inner.len);
-                columns.push_row(Labels::empty(), false);
-                columns.kinds.fill(FLOAT);
-                columns.values = values;
-                columns
-            }
-            Out::String(_) => return fail("subquery is only allowed on instant vector"),
-        };
-        Ok((columns.into(), inner, spec))
     }
 
     /// `absent_over_time`: 1 at the steps at which no series has a sample in its window.
@@ -452,19 +289,28 @@ impl Context<'_> {
         }
         let (after, to) = spec.reach(grid);
         let mut present = vec![false; grid.len];
-        let mut samples = Samples::default();
+        let mut own = Samples::default();
         let mut pace = self.pace();
         for i in 0..source.len() {
-            source.load(i, after, to, &mut samples);
+            let samples = source.load(i, after, to, &mut own);
             pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
-                profile.read(argument, &samples);
+                profile.read(argument, samples);
             }
-            let read = spec.slide(&samples, grid, |step, _| present[step] = true);
+            let read = spec.slide(samples, grid, |step, _| present[step] = true);
             self.samples.read(read);
-            self.count_steps(&spec, &samples, grid);
+            self.count_steps(&spec, samples, grid);
         }
         Ok(labels::absent(argument, &present))
+    }
+
+    /// The floats with their times.
+    fn pairs(&self, samples: &Samples) -> Result<Vec<(i64, f64)>> {
+        let mut pairs = Vec::with_capacity(samples.ts.len());
+        self.in_pieces(samples.ts.len(), |piece| {
+            pairs.extend(samples.ts[piece.clone()].iter().copied().zip(samples.vs[piece].iter().copied()));
+        })?;
+        Ok(pairs)
     }
 
     /// The answer to an instant query for a range vector.
@@ -474,13 +320,13 @@ impl Context<'_> {
         let (after, to) = spec.reach(grid);
         let (start, end) = spec.bounds(ts);
         let mut out = Vec::new();
-        let mut samples = Samples::default();
+        let mut own = Samples::default();
         let mut pace = self.pace();
         for i in 0..source.len() {
-            source.load(i, after, to, &mut samples);
+            let samples = source.load(i, after, to, &mut own);
             pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
-                profile.read(argument, &samples);
+                profile.read(argument, samples);
             }
             let held = (samples.ts.len() + samples.hist_ts.len()) as u64;
             self.hold(held)?;
@@ -493,7 +339,7 @@ impl Context<'_> {
             let labels = if drop_name { labels.without_metadata() } else { labels };
             let mut series = MatrixSeries {
                 labels: labels.make(source.table()),
-                floats: samples.ts.iter().copied().zip(samples.vs.iter().copied()).collect(),
+                floats: self.pairs(samples)?,
                 histograms: samples.hist_ts.iter().copied().zip(samples.hists.iter().cloned()).collect(),
             };
             if spec.mode != RangeMode::Plain {
@@ -528,15 +374,7 @@ pub(super) struct RangeJob<'a, 'c> {
 impl RangeJob<'_, '_> {
     /// The metric name, for annotations; empty if there is none.
     pub fn metric(&self) -> &str {
-        match self.source {
-            Source::Storage { series, .. } => {
-                let mut pairs = series.table().pairs(self.series as u32);
-                pairs.find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| v)
-            }
-            Source::Table(rows, _) => {
-                rows.columns.series[self.series].labels.get(&rows.table, METRIC_NAME).unwrap_or("")
-            }
-        }
+        self.source.metric(self.series)
     }
 
     /// Fills a row with what `f` makes of each window. Stops in between if the query is to stop; the next check says so.

@@ -15,11 +15,17 @@ pub struct FunctionSpec {
     pub returns: ValueType,
     /// Only with `promql-experimental-functions`.
     pub experimental: bool,
+    /// Whether the value depends on the evaluation time or the query's range even if no argument does.
+    pub timed: bool,
     /// What the function answers, without a full stop.
     pub doc: &'static str,
 }
 
 impl FunctionSpec {
+    const fn timed(self) -> Self {
+        FunctionSpec { timed: true, ..self }
+    }
+
     /// How many arguments it takes at least.
     #[must_use]
     pub fn min_args(&self) -> usize {
@@ -63,7 +69,7 @@ const fn f(
     experimental: bool,
     doc: &'static str,
 ) -> FunctionSpec {
-    FunctionSpec { name, args, variadic, returns, experimental, doc }
+    FunctionSpec { name, args, variadic, returns, experimental, timed: false, doc }
 }
 
 #[rustfmt::skip]
@@ -86,15 +92,15 @@ static FUNCTIONS: &[FunctionSpec] = &[
     f("cos", &[Vector], 0, Vector, false, "the cosine of each sample, taken as radians"),
     f("cosh", &[Vector], 0, Vector, false, "the hyperbolic cosine of each sample"),
     f("count_over_time", &[Matrix], 0, Vector, false, "the number of samples in the range"),
-    f("day_of_month", &[Vector], 1, Vector, false, "the day of the month (1 to 31) of each sample taken as a Unix time, in UTC"),
-    f("day_of_week", &[Vector], 1, Vector, false, "the day of the week (0 is Sunday) of each sample taken as a Unix time, in UTC"),
-    f("day_of_year", &[Vector], 1, Vector, false, "the day of the year (1 to 366) of each sample taken as a Unix time, in UTC"),
-    f("days_in_month", &[Vector], 1, Vector, false, "the number of days in the month of each sample taken as a Unix time, in UTC"),
+    f("day_of_month", &[Vector], 1, Vector, false, "the day of the month (1 to 31) of each sample taken as a Unix time, in UTC").timed(),
+    f("day_of_week", &[Vector], 1, Vector, false, "the day of the week (0 is Sunday) of each sample taken as a Unix time, in UTC").timed(),
+    f("day_of_year", &[Vector], 1, Vector, false, "the day of the year (1 to 366) of each sample taken as a Unix time, in UTC").timed(),
+    f("days_in_month", &[Vector], 1, Vector, false, "the number of days in the month of each sample taken as a Unix time, in UTC").timed(),
     f("deg", &[Vector], 0, Vector, false, "each sample turned from radians into degrees"),
     f("delta", &[Matrix], 0, Vector, false, "the difference between the last and the first sample, extrapolated to the whole range (gauges)"),
     f("deriv", &[Matrix], 0, Vector, false, "the slope per second by least squares (gauges)"),
     f("double_exponential_smoothing", &[Matrix, Scalar, Scalar], 0, Vector, true, "the samples smoothed with a smoothing and a trend factor"),
-    f("end", &[], 0, Scalar, true, "the end of the query as a Unix time in seconds"),
+    f("end", &[], 0, Scalar, true, "the end of the query as a Unix time in seconds").timed(),
     f("exp", &[Vector], 0, Vector, false, "e raised to each sample"),
     f("first_over_time", &[Matrix], 0, Vector, true, "the oldest sample in the range"),
     f("floor", &[Vector], 0, Vector, false, "each sample rounded down to an integer"),
@@ -106,7 +112,7 @@ static FUNCTIONS: &[FunctionSpec] = &[
     f("histogram_stddev", &[Vector], 0, Vector, false, "the estimated standard deviation of the observations in each native histogram"),
     f("histogram_stdvar", &[Vector], 0, Vector, false, "the estimated variance of the observations in each native histogram"),
     f("histogram_sum", &[Vector], 0, Vector, false, "the sum of the observations in each native histogram"),
-    f("hour", &[Vector], 1, Vector, false, "the hour (0 to 23) of each sample taken as a Unix time, in UTC"),
+    f("hour", &[Vector], 1, Vector, false, "the hour (0 to 23) of each sample taken as a Unix time, in UTC").timed(),
     f("idelta", &[Matrix], 0, Vector, false, "the difference between the last two samples of the range"),
     f("increase", &[Matrix], 0, Vector, false, "how much a counter grew within the range, resets taken into account"),
     f("info", &[Vector, Vector], 1, Vector, true, "each series with the labels of the info series that belong to it"),
@@ -122,14 +128,14 @@ static FUNCTIONS: &[FunctionSpec] = &[
     f("max_over_time", &[Matrix], 0, Vector, false, "the greatest sample in the range"),
     f("min_of", &[Scalar, Scalar], 0, Scalar, true, "the smaller of two scalars"),
     f("min_over_time", &[Matrix], 0, Vector, false, "the smallest sample in the range"),
-    f("minute", &[Vector], 1, Vector, false, "the minute (0 to 59) of each sample taken as a Unix time, in UTC"),
-    f("month", &[Vector], 1, Vector, false, "the month (1 to 12) of each sample taken as a Unix time, in UTC"),
+    f("minute", &[Vector], 1, Vector, false, "the minute (0 to 59) of each sample taken as a Unix time, in UTC").timed(),
+    f("month", &[Vector], 1, Vector, false, "the month (1 to 12) of each sample taken as a Unix time, in UTC").timed(),
     f("pi", &[], 0, Scalar, false, "the number pi"),
-    f("predict_linear", &[Matrix, Scalar], 0, Vector, false, "the value that a line through the samples reaches so many seconds from now (gauges)"),
+    f("predict_linear", &[Matrix, Scalar], 0, Vector, false, "the value that a line through the samples reaches so many seconds from now (gauges)").timed(),
     f("present_over_time", &[Matrix], 0, Vector, false, "1 for each series that has a sample in the range"),
     f("quantile_over_time", &[Scalar, Matrix], 0, Vector, false, "the quantile of the samples in the range"),
     f("rad", &[Vector], 0, Vector, false, "each sample turned from degrees into radians"),
-    f("range", &[], 0, Scalar, true, "the length of the query in seconds (its end less its start)"),
+    f("range", &[], 0, Scalar, true, "the length of the query in seconds (its end less its start)").timed(),
     f("rate", &[Matrix], 0, Vector, false, "the per-second growth of a counter within the range, resets taken into account"),
     f("resets", &[Matrix], 0, Vector, false, "how often a counter was reset within the range"),
     f("round", &[Vector, Scalar], 1, Vector, false, "each sample rounded to the nearest multiple of a number (1 if it is left out)"),
@@ -142,22 +148,22 @@ static FUNCTIONS: &[FunctionSpec] = &[
     f("sort_by_label_desc", &[Vector, String], -1, Vector, true, "the elements in descending order of labels"),
     f("sort_desc", &[Vector], 0, Vector, false, "the elements in descending order of value"),
     f("sqrt", &[Vector], 0, Vector, false, "the square root of each sample"),
-    f("start", &[], 0, Scalar, true, "the start of the query as a Unix time in seconds"),
+    f("start", &[], 0, Scalar, true, "the start of the query as a Unix time in seconds").timed(),
     f("start_timestamp", &[Vector], 0, Vector, true, "the start time of each sample as a Unix time in seconds"),
     f("stddev_over_time", &[Matrix], 0, Vector, false, "the population standard deviation of the samples in the range"),
     f("stdvar_over_time", &[Matrix], 0, Vector, false, "the population variance of the samples in the range"),
-    f("step", &[], 0, Scalar, true, "the step of the query in seconds, 0 in an instant query"),
+    f("step", &[], 0, Scalar, true, "the step of the query in seconds, 0 in an instant query").timed(),
     f("sum_over_time", &[Matrix], 0, Vector, false, "the sum of the samples in the range"),
     f("tan", &[Vector], 0, Vector, false, "the tangent of each sample, taken as radians"),
     f("tanh", &[Vector], 0, Vector, false, "the hyperbolic tangent of each sample"),
-    f("time", &[], 0, Scalar, false, "the evaluation time as a Unix time in seconds"),
-    f("timestamp", &[Vector], 0, Vector, false, "the time of each sample as a Unix time in seconds"),
+    f("time", &[], 0, Scalar, false, "the evaluation time as a Unix time in seconds").timed(),
+    f("timestamp", &[Vector], 0, Vector, false, "the time of each sample as a Unix time in seconds").timed(),
     f("ts_of_first_over_time", &[Matrix], 0, Vector, true, "the time of the oldest sample in the range"),
     f("ts_of_last_over_time", &[Matrix], 0, Vector, true, "the time of the newest sample in the range"),
     f("ts_of_max_over_time", &[Matrix], 0, Vector, true, "the time of the last greatest sample in the range"),
     f("ts_of_min_over_time", &[Matrix], 0, Vector, true, "the time of the last smallest sample in the range"),
     f("vector", &[Scalar], 0, Vector, false, "a scalar as a vector with one element and no labels"),
-    f("year", &[Vector], 1, Vector, false, "the year of each sample taken as a Unix time, in UTC"),
+    f("year", &[Vector], 1, Vector, false, "the year of each sample taken as a Unix time, in UTC").timed(),
 ];
 
 #[cfg(test)]
