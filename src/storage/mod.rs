@@ -14,7 +14,7 @@
 //!                        +------------- Reader.select ------------+
 //! ```
 //! Reading order: `api` (the values), `db` (the parts and the order of locks), `appender`, `head`, `reader`, `maintain`
-//! (sealing and retention), `open` (replay); below them `index`, `wal`, `block`, `chunk`, and `coding` at the bottom.
+//! (sealing and retention), `open` and `replay`; below them `index`, `wal`, `block`, `chunk`, and `coding` at the bottom.
 //!
 //! Invariants:
 //! - Acknowledged means recoverable: a committed batch is in the WAL before it is visible.
@@ -46,6 +46,7 @@ mod metrics;
 mod open;
 mod progress;
 mod reader;
+mod replay;
 mod selection;
 mod snapshot;
 mod tombstones;

@@ -58,11 +58,24 @@ pub fn reference(id: u32, generation: u32) -> SeriesRef {
     SeriesRef(u64::from(generation) << 32 | u64::from(id))
 }
 
+/// The run of an id: the ids whose series lie side by side, in one shard.
+#[inline]
+#[must_use]
+pub fn run_of(id: u32) -> u32 {
+    id >> RUN_BITS
+}
+
+/// The least id of a run.
+#[must_use]
+pub fn first_of_run(run: u32) -> u32 {
+    run << RUN_BITS
+}
+
 /// The shard of an id.
 #[inline]
 #[must_use]
 pub fn shard_of(id: u32) -> usize {
-    (id >> RUN_BITS) as usize & (SHARDS - 1)
+    run_of(id) as usize & (SHARDS - 1)
 }
 
 /// All series.

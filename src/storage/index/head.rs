@@ -122,6 +122,7 @@ impl HeadIndex {
     }
 
     /// Adds a series under a free id. Its labels must not be there yet.
+    #[cfg(test)]
     pub fn insert(&mut self, id: u32, labels: &Labels) {
         let labels = labels.borrowed();
         self.insert_hashed(id, self.hash(labels), labels);

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zstd::bulk::Compressor;
@@ -371,12 +372,18 @@ pub enum Section<'a> {
 
 /// The sections of a payload; ends early at one that is unknown or cut off.
 pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
+    placed_sections(payload).map(|(_, section)| section)
+}
+
+/// The same, each with its place in the payload: what is there is a payload of this section alone.
+pub fn placed_sections(payload: &[u8]) -> impl Iterator<Item = (Range<usize>, Section<'_>)> {
     let mut cursor = Cursor::new(payload);
     std::iter::from_fn(move || {
+        let start = payload.len() - cursor.len();
         let kind = cursor.u8()?;
         let n = cursor.uint(4)? as usize;
         let bytes = cursor.take(n)?;
-        Some(match kind {
+        let section = match kind {
             SERIES => Section::Series(bytes),
             SERIES_ZSTD => Section::SeriesCompressed(bytes),
             FLOATS => Section::Floats(bytes),
@@ -387,15 +394,34 @@ pub fn sections(payload: &[u8]) -> impl Iterator<Item = Section<'_>> {
             LATE => Section::LateMark { done: *bytes.first()? != 0 },
             CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
             _ => return None,
-        })
+        };
+        Some((start..payload.len() - cursor.len(), section))
     })
+}
+
+/// What the next sample of a section of floats is the difference from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FloatsFrom {
+    pub series: u64,
+    pub ts: Timestamp,
 }
 
 /// Calls `f` with every sample of a section of floats.
 #[must_use]
-pub fn each_float(bytes: &[u8], mut f: impl FnMut(SeriesRef, Timestamp, u64)) -> Option<()> {
+pub fn each_float(bytes: &[u8], f: impl FnMut(SeriesRef, Timestamp, u64)) -> Option<()> {
+    each_float_from(bytes, FloatsFrom::default(), f)
+}
+
+/// Calls `f` with every sample of a part of a section of floats that begins at some sample.
+#[inline]
+#[must_use]
+pub fn each_float_from(
+    bytes: &[u8],
+    from: FloatsFrom,
+    mut f: impl FnMut(SeriesRef, Timestamp, u64),
+) -> Option<()> {
     let mut cursor = Cursor::new(bytes);
-    let (mut series, mut ts) = (0u64, 0i64);
+    let FloatsFrom { mut series, mut ts } = from;
     while !cursor.is_empty() {
         let control = cursor.u8()?;
         let step = if control & NEXT_SERIES != 0 { 1 } else { cursor.signed()? };
@@ -417,6 +443,56 @@ pub fn each_float(bytes: &[u8], mut f: impl FnMut(SeriesRef, Timestamp, u64)) ->
         f(SeriesRef(series), ts, bits);
     }
     Some(())
+}
+
+/// Cuts a section of floats where `group` of the series changes, without decoding values. `f` is given each group with
+/// the place of its samples in `bytes`, for [`each_float_from`]. `None` if the section cannot be read to its end; `f`
+/// was given all before then.
+#[must_use]
+pub fn group_floats(
+    bytes: &[u8],
+    group: impl Fn(SeriesRef) -> u32,
+    mut f: impl FnMut(u32, FloatsFrom, Range<usize>),
+) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let FloatsFrom { mut series, mut ts } = FloatsFrom::default();
+    let mut current: Option<(u32, FloatsFrom, usize)> = None;
+    let mut whole = Some(());
+    let mut end = 0;
+    while !cursor.is_empty() {
+        let before = FloatsFrom { series, ts };
+        if skip_float(&mut cursor, &mut series, &mut ts).is_none() {
+            whole = None;
+            break;
+        }
+        let this = group(SeriesRef(series));
+        match &current {
+            Some((g, ..)) if *g == this => {}
+            _ => {
+                if let Some((g, from, start)) = current.replace((this, before, end)) {
+                    f(g, from, start..end);
+                }
+            }
+        }
+        end = bytes.len() - cursor.len();
+    }
+    if let Some((g, from, start)) = current {
+        f(g, from, start..end);
+    }
+    whole
+}
+
+#[inline]
+fn skip_float(cursor: &mut Cursor<'_>, series: &mut u64, ts: &mut Timestamp) -> Option<()> {
+    let control = cursor.u8()?;
+    let step = if control & NEXT_SERIES != 0 { 1 } else { cursor.signed()? };
+    *series = series.wrapping_add(step as u64);
+    if control & SAME_TIME == 0 {
+        *ts = ts.wrapping_add(cursor.signed()?);
+    }
+    let n = usize::from(control & 15);
+    (n <= 8).then_some(())?;
+    cursor.take(n).map(drop)
 }
 
 /// Calls `f` with every sample of a section of histograms.
@@ -610,6 +686,20 @@ mod tests {
                     Section::CheckpointEnd(_) => unreachable!(),
                 }
             }
+            // The same in groups, one after the other.
+            let (mut grouped, mut last) = (Vec::new(), None);
+            for section in sections(payload(&bytes).unwrap()) {
+                if let Section::Floats(x) = section {
+                    group_floats(x, |s| s.0 as u32 % 3, |group, from, range| {
+                        assert_ne!(last.replace(group), Some(group));
+                        each_float_from(&x[range], from, |s, t, v| {
+                            assert_eq!(s.0 as u32 % 3, group);
+                            grouped.push((s.0, t, v));
+                        }).unwrap();
+                    }).unwrap();
+                }
+            }
+            prop_assert_eq!(&grouped, &f);
             prop_assert_eq!(f, floats.iter().map(|(s, t, v)| (*s, *t, v.to_bits())).collect::<Vec<_>>());
             prop_assert_eq!(s, series);
             prop_assert_eq!(m, vec![("a".to_owned(), metadata)]);
@@ -637,7 +727,13 @@ mod tests {
         fn garbage_is_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = payload(&bytes);
             for _ in sections(&bytes) {}
-            let _ = each_float(&bytes, |_, _, _| {});
+            let mut read = Vec::new();
+            let whole = each_float(&bytes, |s, t, v| read.push((s, t, v)));
+            let mut grouped = Vec::new();
+            let grouped_whole = group_floats(&bytes, |s| s.0 as u32 >> 3, |_, from, range| {
+                each_float_from(&bytes[range], from, |s, t, v| grouped.push((s, t, v))).unwrap();
+            });
+            prop_assert_eq!((whole, read), (grouped_whole, grouped));
             let _ = each_histogram(&bytes, |_, _, _| {});
             let _ = each_series(&bytes, |_, _| {});
             let _ = each_metadata(&bytes, |_, _| {});

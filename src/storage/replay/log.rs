@@ -1,0 +1,300 @@
+//! The whole WAL: checkpoint, then segment after segment.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+
+use super::segment::Loaded;
+use super::worker::{self, Done};
+use crate::model::{Labels, Timestamp};
+use crate::storage::api::SeriesRef;
+use crate::storage::db::{Db, FAMILIES_MAX, SeriesIndex, lock, read, write};
+use crate::storage::disk;
+use crate::storage::head::{SERIES_MAX, SHARDS, generation_of, id_of};
+use crate::storage::progress::ReplayProgress;
+use crate::storage::wal::frame::{self, Section};
+use crate::storage::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
+use crate::storage::wal::replay::scan;
+
+/// The log says after so many segments how far the replay is.
+const SEGMENTS_TO_LOG: u64 = 8;
+/// So many threads replay at most.
+const THREADS_MAX: usize = 8;
+/// A segment with fewer bytes is replayed by one thread.
+const THREAD_BYTES: usize = 1 << 20;
+
+impl Db {
+    /// Reads the WAL into the head. Returns the segments that stay and the number of the next.
+    pub fn replay(
+        &self,
+        dir: &Path,
+        wal_dir: &Path,
+        progress: &ReplayProgress,
+    ) -> io::Result<(Vec<Segment>, u64)> {
+        if self.options.read_only && !self.disk.exists(wal_dir) {
+            return Ok((Vec::new(), 0));
+        }
+        let checkpoints = numbered_files(&*self.disk, wal_dir, CHECKPOINT)?;
+        let segments = numbered_files(&*self.disk, wal_dir, SEGMENT)?;
+        let mut replay =
+            Replay { db: self, dir, samples: 0, unknown: 0, damaged_bytes: 0, generation_max: 0 };
+        // The newest is enough, unless it is damaged: then everything that names a series is welcome.
+        let mut known_before = 0;
+        for (number, _) in &checkpoints {
+            if replay.checkpoint(&file_path(wal_dir, *number, CHECKPOINT))? {
+                known_before = *number;
+            }
+        }
+        let numbers: Vec<u64> = segments.iter().map(|s| s.0).collect();
+        let ended = replay.segments(wal_dir, &numbers, known_before, progress)?;
+        progress.end();
+        replay.report(numbers.len());
+        let last = [numbers.last().copied(), checkpoints.last().map(|c| c.0)];
+        Ok((ended, last.into_iter().flatten().max().unwrap_or(0) + 1))
+    }
+}
+
+/// A replay at work.
+struct Replay<'a> {
+    db: &'a Db,
+    dir: &'a Path,
+    samples: u64,
+    /// Samples whose series nothing names any more.
+    unknown: u64,
+    damaged_bytes: u64,
+    generation_max: u32,
+}
+
+impl Replay<'_> {
+    /// Reads a checkpoint; returns whether it is whole.
+    fn checkpoint(&mut self, path: &Path) -> io::Result<bool> {
+        let bytes = self.db.disk.read(path)?;
+        let found = scan(&bytes);
+        let mut end = None;
+        let mut series = 0u64;
+        for payload in &found.payloads {
+            for section in frame::sections(&bytes[payload.clone()]) {
+                match section {
+                    Section::CheckpointEnd(n) => end = Some(n),
+                    other => series += self.names(other),
+                }
+            }
+        }
+        let whole = found.damaged.is_empty() && found.torn.is_none() && end == Some(series);
+        if !whole {
+            self.damaged_bytes += found.damaged.iter().map(|d| d.len() as u64).sum::<u64>();
+            self.damaged_bytes += found.torn.map_or(0, |at| (bytes.len() - at) as u64);
+            tracing::error!(checkpoint = %path.display(), "A checkpoint of the WAL is damaged; series are taken from it as far as it goes and from all segments");
+        }
+        Ok(whole)
+    }
+
+    /// Takes all segments, each read while the one before is taken.
+    fn segments(
+        &mut self,
+        wal_dir: &Path,
+        numbers: &[u64],
+        known_before: u64,
+        progress: &ReplayProgress,
+    ) -> io::Result<Vec<Segment>> {
+        let (first, last) = (numbers.first().copied().unwrap_or(0), numbers.last().copied().unwrap_or(0));
+        progress.begin(first, last);
+        let mut ended = Vec::with_capacity(numbers.len());
+        let disk = &*self.db.disk;
+        std::thread::scope(|scope| {
+            let (send, loaded) = sync_channel(1);
+            scope.spawn(move || {
+                for number in numbers {
+                    let path = file_path(wal_dir, *number, SEGMENT);
+                    let read = Loaded::read(disk, *number, path, *number >= known_before);
+                    if send.send(read).is_err() {
+                        return;
+                    }
+                }
+            });
+            for segment in loaded {
+                let segment = segment?;
+                progress.reached(segment.number);
+                if (segment.number - first).is_multiple_of(SEGMENTS_TO_LOG) && numbers.len() > 1 {
+                    tracing::info!(segment = segment.number, last, "Replaying the WAL");
+                }
+                ended.push(self.segment(&segment)?);
+            }
+            Ok::<(), io::Error>(())
+        })?;
+        if ended.len() < numbers.len() {
+            return Err(io::Error::other("a segment of the WAL was not read"));
+        }
+        Ok(ended)
+    }
+
+    /// Takes what a segment has.
+    fn segment(&mut self, segment: &Loaded) -> io::Result<Segment> {
+        let bytes = self.set_aside(segment);
+        self.damaged_bytes += segment.unreadable;
+        for place in &segment.names {
+            if let Some(section) = segment.section(place) {
+                self.names(section);
+            }
+        }
+        let threads = match std::thread::available_parallelism() {
+            Ok(n) if segment.bytes.len() > THREAD_BYTES => n.get().min(THREADS_MAX),
+            _ => 1,
+        };
+        let shards =
+            |thread: usize| (0..SHARDS).filter(|s| s % threads == thread).fold(0u64, |set, s| set | 1 << s);
+        let db = self.db;
+        let done: Vec<Option<Done>> = std::thread::scope(|scope| {
+            let others: Vec<_> =
+                (1..threads).map(|t| scope.spawn(move || worker::take(db, segment, shards(t)))).collect();
+            let mine = worker::take(db, segment, shards(0));
+            others.into_iter().map(|t| t.join().ok()).chain([Some(mine)]).collect()
+        });
+        let mut newest = Timestamp::MIN;
+        for done in done {
+            let done =
+                done.ok_or_else(|| io::Error::other("a thread that replays the WAL has ended early"))?;
+            newest = newest.max(done.newest);
+            self.count(done);
+        }
+        db.max_ts.fetch_max(newest, Ordering::Relaxed);
+        Ok(Segment { number: segment.number, bytes, max_ts: newest })
+    }
+
+    fn count(&mut self, done: Done) {
+        self.samples += done.taken;
+        self.unknown += done.unknown;
+        if done.unreadable > 0 {
+            tracing::error!(sections = done.unreadable, "Sections of the WAL cannot be read");
+        }
+        if done.out_of_order > 0 {
+            self.db.late_logged.store(true, Ordering::Relaxed);
+            self.db.out_of_order_held.fetch_add(done.out_of_order, Ordering::Relaxed);
+        }
+        let mut all = lock(&self.db.windows);
+        for (start, n) in done.windows {
+            *all.entry(start).or_default() += n;
+        }
+    }
+
+    /// Puts aside what is damaged and cuts off a torn end; returns how long the segment is then.
+    fn set_aside(&mut self, segment: &Loaded) -> u64 {
+        let Loaded { path, bytes, found, .. } = segment;
+        let disk = &*self.db.disk;
+        for piece in &found.damaged {
+            self.damaged_bytes += piece.len() as u64;
+            let put =
+                || disk::quarantine_piece(disk, self.dir, path, piece.start as u64, &bytes[piece.clone()]);
+            let to = self.db.set_aside(put);
+            tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), set_aside = ?to, "A piece of the WAL is damaged");
+        }
+        let Some(at) = found.torn else { return bytes.len() as u64 };
+        tracing::warn!(segment = %path.display(), offset = at, bytes = bytes.len() - at, "The end of the WAL is torn: a write was cut short there");
+        if !self.db.options.read_only {
+            let to = disk::quarantine_piece(disk, self.dir, path, at as u64, &bytes[at..]);
+            if let Err(error) = to.and_then(|_| disk.truncate(path, at as u64)) {
+                tracing::warn!(segment = %path.display(), %error, "The torn end of the WAL stays");
+            }
+        }
+        at as u64
+    }
+
+    /// Takes series, metadata and exemplars of a section; returns how many series.
+    fn names(&mut self, section: Section<'_>) -> u64 {
+        let mut n = 0;
+        let whole = match section {
+            Section::Series(bytes) => self.series_section(bytes, &mut n),
+            Section::SeriesCompressed(bytes) => {
+                frame::decompress_series(bytes).and_then(|bytes| self.series_section(&bytes, &mut n))
+            }
+            Section::Exemplars(bytes) => {
+                let index = read(&self.db.index);
+                let mut ring = lock(&self.db.exemplars);
+                frame::each_exemplar(bytes, |series, exemplar| {
+                    if self.db.head.is_current(series) {
+                        // Those of a segment that the checkpoint has as well are there already.
+                        let _held = ring.add(&index.labels.labels(id_of(series)), exemplar);
+                    }
+                })
+            }
+            Section::Metadata(bytes) => {
+                let mut all = write(&self.db.metadata);
+                frame::each_metadata(bytes, |family, m| {
+                    if all.len() < FAMILIES_MAX || all.contains_key(family) {
+                        all.insert(family.to_owned(), m);
+                    }
+                })
+            }
+            _ => Some(()),
+        };
+        if whole.is_none() {
+            // The checksum held, so this is another version's writing.
+            tracing::error!("A section of the WAL cannot be read");
+            self.damaged_bytes += 1;
+        }
+        n
+    }
+
+    fn series_section(&mut self, bytes: &[u8], n: &mut u64) -> Option<()> {
+        let mut index = write(&self.db.index);
+        let whole = frame::each_series(bytes, |series, pairs| {
+            *n += 1;
+            self.series(&mut index, series, pairs);
+        });
+        index.labels.settle();
+        whole
+    }
+
+    fn series(&mut self, index: &mut SeriesIndex, series: SeriesRef, pairs: &[(&str, &str)]) {
+        let (id, generation) = (id_of(series), generation_of(series));
+        if id as usize >= SERIES_MAX || generation == 0 {
+            return;
+        }
+        self.generation_max = self.generation_max.max(generation);
+        let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);
+        let labels = if sorted {
+            Labels::from_sorted(pairs.iter().copied())
+        } else {
+            Labels::from_pairs(pairs.iter().copied())
+        };
+        let hash = index.labels.hash(labels.borrowed());
+        match index.labels.find_hashed(hash, labels.borrowed()) {
+            Some(known) if known == id && self.db.head.is_current(series) => return,
+            // Later records win: an older series with these labels, or under this id, had left the ring.
+            Some(other) => {
+                index.labels.remove(other);
+                self.db.head.restore(other, 0);
+            }
+            None => {}
+        }
+        if index.labels.live().contains(id) {
+            index.labels.remove(id);
+        }
+        index.labels.insert_hashed(id, hash, labels.borrowed());
+        self.db.head.restore(id, generation);
+    }
+
+    /// Makes the index ready for new series, and tells what was found.
+    fn report(&self, segments: usize) {
+        let db = self.db;
+        let mut index = write(&db.index);
+        index.next = index.labels.live().max().map_or(0, |m| m + 1);
+        let free: Vec<u32> = (0..index.next).filter(|id| !index.labels.live().contains(*id)).rev().collect();
+        index.free = free;
+        index.generation_min = self.generation_max.saturating_add(1);
+        if segments > 0 {
+            tracing::info!(segments, series = index.labels.len(), samples = self.samples, "Replayed the WAL");
+        }
+        if self.damaged_bytes > 0 || self.unknown > 0 {
+            db.metrics.damaged.inc();
+            db.metrics.damaged_bytes.inc_by(self.damaged_bytes);
+            db.metrics.lost_samples.inc_by(self.unknown);
+            tracing::error!(
+                damaged_bytes = self.damaged_bytes,
+                samples_of_unknown_series = self.unknown,
+                "Parts of the WAL were damaged and set aside; the rest serves"
+            );
+        }
+    }
+}
