@@ -105,6 +105,8 @@ struct StorageDto {
     /// Since the start.
     damaged_pieces: u64,
     damaged_bytes: u64,
+    /// Pieces that do not say how many samples they held: at least `lost_samples` are lost then.
+    damaged_pieces_uncounted: u64,
     lost_samples: u64,
     /// Why samples are refused at the moment.
     refusing: Option<String>,
@@ -165,6 +167,7 @@ fn describe(storage: &Storage, limit: usize) -> TsdbDto {
             memory_limit_bytes: stats.memory_limit_bytes,
             damaged_pieces: stats.damaged,
             damaged_bytes: stats.damaged_bytes,
+            damaged_pieces_uncounted: stats.damaged_uncounted,
             lost_samples: stats.lost_samples,
             refusing: storage.refusing(),
         },

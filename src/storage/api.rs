@@ -238,9 +238,11 @@ pub struct StorageStats {
     /// Bytes that series and their newest samples take in memory, by our own account, and their bound (0: none).
     pub memory_bytes: u64,
     pub memory_limit_bytes: u64,
-    /// Damaged files and pieces that were set aside since the start, their bytes, and samples that nothing names.
+    /// Damaged files and pieces that were set aside since the start, their bytes, how many of the WAL's do not say what
+    /// they held, and the samples that are lost: at least so many if there are such pieces.
     pub damaged: u64,
     pub damaged_bytes: u64,
+    pub damaged_uncounted: u64,
     pub lost_samples: u64,
     /// The times of the oldest and the newest sample; `None` if there is none.
     pub min_ts: Option<Timestamp>,

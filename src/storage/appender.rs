@@ -635,7 +635,7 @@ impl Db {
             for some in labels.chunks(SECTION_ITEMS) {
                 let at = batch.frame.len();
                 batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.get(*i as usize).iter())));
-                batch.series_again.raw(&batch.frame.bytes()[at..]);
+                batch.series_again.raw_series(&batch.frame.bytes()[at..], some.len());
                 batch.end_long_frame();
             }
             // Named twice, in two frames: should one be damaged, it costs its own samples and not all of its series'.

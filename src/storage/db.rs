@@ -218,6 +218,7 @@ impl Db {
             memory_limit_bytes: self.options.memory_bytes_max,
             damaged: self.metrics.damaged.get(),
             damaged_bytes: self.metrics.damaged_bytes.get(),
+            damaged_uncounted: self.metrics.damaged_uncounted.get(),
             lost_samples: self.metrics.lost_samples.get(),
             ..StorageStats::default()
         };

@@ -30,6 +30,7 @@ pub struct StorageMetrics {
     pub exemplars: Gauge<u64, AtomicU64>,
     pub damaged: Counter,
     pub damaged_bytes: Counter,
+    pub damaged_uncounted: Counter,
     pub lost_samples: Counter,
     pub wal_sync_failures: Counter,
     pub select_cache_hits: Counter,
@@ -111,8 +112,13 @@ impl StorageMetrics {
             &m.damaged_bytes,
         );
         counter(
+            "damaged_uncounted",
+            "Damaged pieces of the WAL that do not say how many samples they held, so that lost_samples is a lower bound",
+            &m.damaged_uncounted,
+        );
+        counter(
             "lost_samples",
-            "Samples in the WAL whose series nothing names any more, because of damage",
+            "Samples in damaged pieces of the WAL, and in whole ones whose series nothing names any more",
             &m.lost_samples,
         );
         counter("wal_sync_failures", "Attempts to put the WAL on the disk that failed", &m.wal_sync_failures);

@@ -11,7 +11,7 @@ use super::open::{blocks_dir, lock_to_read, wal_dir};
 use super::tombstones::Tombstones;
 use super::wal::frame::{self, Section};
 use super::wal::log::{CHECKPOINT, SEGMENT, file_path, numbered_files};
-use super::wal::replay::scan;
+use super::wal::replay::{Damage, Torn, scan};
 use crate::model::Timestamp;
 
 /// Something that is wrong with a file.
@@ -170,12 +170,20 @@ fn check_block(block: &Block, problem: &mut impl FnMut(Option<u64>, String)) {
 fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, String)) {
     let found = scan(bytes);
     for piece in &found.damaged {
-        problem(piece.start as u64, format!("{} bytes are damaged", piece.len()));
+        let Damage { bytes, lost } = piece;
+        problem(bytes.start as u64, format!("{} bytes are damaged, with {lost}", bytes.len()));
     }
-    if let Some(at) = found.torn {
+    if let Some(Torn { at, lost, cut }) = found.torn {
         let n = bytes.len() - at;
-        let what =
-            format!("the last {n} bytes are no whole frame: a write was cut short, or they are damaged");
+        let what = match cut {
+            _ if lost.samples + lost.series > 0 => format!("the last {n} bytes are damaged, with {lost}"),
+            Some(cut) => {
+                format!("the last {n} bytes are a write of {} samples that was cut short", cut.samples)
+            }
+            None => {
+                format!("the last {n} bytes are no whole frame: a write was cut short, or they are damaged")
+            }
+        };
         problem(at as u64, what);
     }
     let (mut series, mut end) = (0u64, None);

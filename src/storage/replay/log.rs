@@ -1,7 +1,8 @@
 //! The whole WAL: checkpoint, then segment after segment.
 
 use std::io;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 
@@ -15,7 +16,7 @@ use crate::storage::head::{SERIES_MAX, SHARDS, generation_of, id_of};
 use crate::storage::progress::ReplayProgress;
 use crate::storage::wal::frame::{self, Section};
 use crate::storage::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
-use crate::storage::wal::replay::scan;
+use crate::storage::wal::replay::{Damage, Lost, Torn, scan};
 
 /// The log says after so many segments how far the replay is.
 const SEGMENTS_TO_LOG: u64 = 8;
@@ -38,7 +39,7 @@ impl Db {
         let checkpoints = numbered_files(&*self.disk, wal_dir, CHECKPOINT)?;
         let segments = numbered_files(&*self.disk, wal_dir, SEGMENT)?;
         let mut replay =
-            Replay { db: self, dir, samples: 0, unknown: 0, damaged_bytes: 0, generation_max: 0 };
+            Replay { db: self, dir, samples: 0, unknown: 0, damage: Damaged::default(), generation_max: 0 };
         // The newest is enough, unless it is damaged: then everything that names a series is welcome.
         let mut known_before = 0;
         for (number, _) in &checkpoints {
@@ -62,8 +63,38 @@ struct Replay<'a> {
     samples: u64,
     /// Samples whose series nothing names any more.
     unknown: u64,
-    damaged_bytes: u64,
+    damage: Damaged,
     generation_max: u32,
+}
+
+/// What was damaged.
+#[derive(Debug, Default)]
+struct Damaged {
+    pieces: u64,
+    bytes: u64,
+    /// Samples in frames that are damaged but for their headers.
+    samples: u64,
+    /// Pieces that may have held more.
+    uncounted: u64,
+}
+
+impl Damaged {
+    fn add(&mut self, bytes: usize, lost: &Lost) {
+        self.pieces += 1;
+        self.bytes += bytes as u64;
+        self.samples += lost.samples;
+        self.uncounted += u64::from(!lost.exact);
+    }
+
+    /// Counts sections that cannot be read though their checksum is right.
+    fn unreadable(&mut self, sections: u64) {
+        if sections > 0 {
+            // It is another version's writing, or a mistake of ours.
+            tracing::error!(sections, "Sections of the WAL cannot be read");
+            self.pieces += sections;
+            self.uncounted += sections;
+        }
+    }
 }
 
 impl Replay<'_> {
@@ -83,9 +114,16 @@ impl Replay<'_> {
         }
         let whole = found.damaged.is_empty() && found.torn.is_none() && end == Some(series);
         if !whole {
-            self.damaged_bytes += found.damaged.iter().map(|d| d.len() as u64).sum::<u64>();
-            self.damaged_bytes += found.torn.map_or(0, |at| (bytes.len() - at) as u64);
-            tracing::error!(checkpoint = %path.display(), "A checkpoint of the WAL is damaged; series are taken from it as far as it goes and from all segments");
+            // It has no samples: what is lost are names, and they are sought in all segments then.
+            let (mut damaged_bytes, mut named) = (0, 0);
+            let torn = found.torn.map(|t| (bytes.len() - t.at, t.lost.series));
+            for (bytes, series) in found.damaged.iter().map(|d| (d.bytes.len(), d.lost.series)).chain(torn) {
+                damaged_bytes += bytes as u64;
+                named += series;
+            }
+            self.damage.pieces += 1;
+            self.damage.bytes += damaged_bytes;
+            tracing::error!(checkpoint = %path.display(), damaged_bytes, series_in_damaged_frames = named, "A checkpoint of the WAL is damaged; series are taken from it as far as it goes and from all segments");
         }
         Ok(whole)
     }
@@ -119,7 +157,7 @@ impl Replay<'_> {
                 if (segment.number - first).is_multiple_of(SEGMENTS_TO_LOG) && numbers.len() > 1 {
                     tracing::info!(segment = segment.number, last, "Replaying the WAL");
                 }
-                ended.push(self.segment(&segment)?);
+                ended.push(self.segment(&segment, segment.number == last)?);
             }
             Ok::<(), io::Error>(())
         })?;
@@ -130,9 +168,9 @@ impl Replay<'_> {
     }
 
     /// Takes what a segment has.
-    fn segment(&mut self, segment: &Loaded) -> io::Result<Segment> {
-        let bytes = self.set_aside(segment);
-        self.damaged_bytes += segment.unreadable;
+    fn segment(&mut self, segment: &Loaded, is_last: bool) -> io::Result<Segment> {
+        let bytes = self.set_aside(segment, is_last);
+        self.damage.unreadable(segment.unreadable);
         for place in &segment.names {
             if let Some(section) = segment.section(place) {
                 self.names(section);
@@ -152,12 +190,16 @@ impl Replay<'_> {
             others.into_iter().map(|t| t.join().ok()).chain([Some(mine)]).collect()
         });
         let mut newest = Timestamp::MIN;
+        let mut unreadable = 0;
         for done in done {
             let done =
                 done.ok_or_else(|| io::Error::other("a thread that replays the WAL has ended early"))?;
             newest = newest.max(done.newest);
+            // The same for all of them: each reads every section that is not grouped.
+            unreadable = unreadable.max(done.unreadable);
             self.count(done);
         }
+        self.damage.unreadable(unreadable);
         db.max_ts.fetch_max(newest, Ordering::Relaxed);
         Ok(Segment { number: segment.number, bytes, max_ts: newest })
     }
@@ -165,9 +207,6 @@ impl Replay<'_> {
     fn count(&mut self, done: Done) {
         self.samples += done.taken;
         self.unknown += done.unknown;
-        if done.unreadable > 0 {
-            tracing::error!(sections = done.unreadable, "Sections of the WAL cannot be read");
-        }
         if done.out_of_order > 0 {
             self.db.late_logged.store(true, Ordering::Relaxed);
             self.db.out_of_order_held.fetch_add(done.out_of_order, Ordering::Relaxed);
@@ -179,25 +218,39 @@ impl Replay<'_> {
     }
 
     /// Puts aside what is damaged and cuts off a torn end; returns how long the segment is then.
-    fn set_aside(&mut self, segment: &Loaded) -> u64 {
+    fn set_aside(&mut self, segment: &Loaded, is_last: bool) -> u64 {
         let Loaded { path, bytes, found, .. } = segment;
-        let disk = &*self.db.disk;
-        for piece in &found.damaged {
-            self.damaged_bytes += piece.len() as u64;
-            let put =
-                || disk::quarantine_piece(disk, self.dir, path, piece.start as u64, &bytes[piece.clone()]);
-            let to = self.db.set_aside(put);
-            tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), set_aside = ?to, "A piece of the WAL is damaged");
+        for Damage { bytes: piece, lost } in &found.damaged {
+            self.damage.add(piece.len(), lost);
+            let to = self.db.set_aside(|| self.quarantine(segment, piece.clone()));
+            tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), %lost, set_aside = ?to, "A piece of the WAL is damaged");
         }
-        let Some(at) = found.torn else { return bytes.len() as u64 };
-        tracing::warn!(segment = %path.display(), offset = at, bytes = bytes.len() - at, "The end of the WAL is torn: a write was cut short there");
+        let Some(Torn { at, mut lost, cut }) = found.torn else { return bytes.len() as u64 };
+        let cut_bytes = bytes.len() - at;
+        let cut_samples = cut.map_or(0, |counts| counts.samples);
+        // The process may end in the middle of a write, whose samples nobody was promised; but then nothing follows, and
+        // no frame is as long as it should be.
+        if is_last && lost.samples + lost.series == 0 {
+            tracing::warn!(segment = %path.display(), offset = at, bytes = cut_bytes, samples_cut_off = cut_samples, "The end of the WAL is torn: a write was cut short there");
+        } else {
+            if !is_last {
+                lost.samples += u64::from(cut_samples);
+            }
+            self.damage.add(cut_bytes, &lost);
+            tracing::error!(segment = %path.display(), offset = at, bytes = cut_bytes, %lost, "The end of a segment of the WAL is damaged");
+        }
         if !self.db.options.read_only {
-            let to = disk::quarantine_piece(disk, self.dir, path, at as u64, &bytes[at..]);
-            if let Err(error) = to.and_then(|_| disk.truncate(path, at as u64)) {
+            let put = self.quarantine(segment, at..bytes.len());
+            if let Err(error) = put.and_then(|_| self.db.disk.truncate(path, at as u64)) {
                 tracing::warn!(segment = %path.display(), %error, "The torn end of the WAL stays");
             }
         }
         at as u64
+    }
+
+    fn quarantine(&self, segment: &Loaded, piece: Range<usize>) -> io::Result<PathBuf> {
+        let offset = piece.start as u64;
+        disk::quarantine_piece(&*self.db.disk, self.dir, &segment.path, offset, &segment.bytes[piece])
     }
 
     /// Takes series, metadata and exemplars of a section; returns how many series.
@@ -228,11 +281,7 @@ impl Replay<'_> {
             }
             _ => Some(()),
         };
-        if whole.is_none() {
-            // The checksum held, so this is another version's writing.
-            tracing::error!("A section of the WAL cannot be read");
-            self.damaged_bytes += 1;
-        }
+        self.damage.unreadable(u64::from(whole.is_none()));
         n
     }
 
@@ -276,7 +325,7 @@ impl Replay<'_> {
     }
 
     /// Makes the index ready for new series, and tells what was found.
-    fn report(&self, segments: usize) {
+    fn report(self, segments: usize) {
         let db = self.db;
         let mut index = write(&db.index);
         index.next = index.labels.live().max().map_or(0, |m| m + 1);
@@ -286,12 +335,17 @@ impl Replay<'_> {
         if segments > 0 {
             tracing::info!(segments, series = index.labels.len(), samples = self.samples, "Replayed the WAL");
         }
-        if self.damaged_bytes > 0 || self.unknown > 0 {
-            db.metrics.damaged.inc();
-            db.metrics.damaged_bytes.inc_by(self.damaged_bytes);
-            db.metrics.lost_samples.inc_by(self.unknown);
+        let Damaged { pieces, bytes, samples, uncounted } = self.damage;
+        if pieces > 0 || self.unknown > 0 {
+            db.metrics.damaged.inc_by(pieces.max(1));
+            db.metrics.damaged_bytes.inc_by(bytes);
+            db.metrics.damaged_uncounted.inc_by(uncounted);
+            db.metrics.lost_samples.inc_by(samples + self.unknown);
+            let at_least = if uncounted > 0 { "at least " } else { "" };
             tracing::error!(
-                damaged_bytes = self.damaged_bytes,
+                damaged_pieces = pieces,
+                damaged_bytes = bytes,
+                lost_samples = format!("{at_least}{}", samples + self.unknown),
                 samples_of_unknown_series = self.unknown,
                 "Parts of the WAL were damaged and set aside; the rest serves"
             );

@@ -1,6 +1,7 @@
 //! What is damaged is set aside and told; the rest serves.
 
 use super::*;
+use crate::storage::wal::replay::scan;
 
 #[test]
 fn a_flipped_bit_in_the_wal_costs_one_batch() {
@@ -18,6 +19,76 @@ fn a_flipped_bit_in_the_wal_costs_one_batch() {
     let storage = Storage::open(options(dir.path())).unwrap();
     assert!(query(&storage, &[], ALWAYS.0, ALWAYS.1).iter().all(|s| s.1.ts.len() == 19));
     assert_eq!(fs::read_dir(dir.path().join("quarantine")).unwrap().count(), 1);
+}
+
+/// The storage's account of what was damaged: pieces, samples, and pieces that do not say.
+fn losses(storage: &Storage) -> (u64, u64, u64) {
+    let stats = storage.stats();
+    (stats.damaged, stats.lost_samples, stats.damaged_uncounted)
+}
+
+#[test]
+fn damage_of_the_wal_is_counted_in_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { wal_segment_bytes: 64 << 20, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    for t in 0..20 {
+        scrape(&storage, 0..7, t * 1000, t as f64);
+    }
+    drop(storage);
+    let wal = files(&dir.path().join("wal"), "wal").remove(0);
+    let whole = fs::read(&wal).unwrap();
+    let frames = scan(&whole).payloads;
+    let samples = |storage: &Storage| -> usize {
+        query(storage, &[], ALWAYS.0, ALWAYS.1).iter().map(|s| s.1.ts.len()).sum()
+    };
+    let reopened = |bytes: &[u8]| {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("wal")).unwrap();
+        fs::write(copy.path().join("wal").join(wal.file_name().unwrap()), bytes).unwrap();
+        let storage =
+            Storage::open(StorageOptions { dir: Some(copy.path().to_owned()), ..o.clone() }).unwrap();
+        let found = (samples(&storage), losses(&storage));
+        drop(storage);
+        // What was set aside is not found again.
+        let again = Storage::open(StorageOptions { dir: Some(copy.path().to_owned()), ..o.clone() }).unwrap();
+        assert_eq!(samples(&again), found.0);
+        found
+    };
+    let flipped = |places: &[usize]| {
+        let mut bytes = whole.clone();
+        places.iter().for_each(|at| bytes[*at] ^= 1);
+        reopened(&bytes)
+    };
+    assert_eq!(reopened(&whole), (140, (0, 0, 0)));
+    let (middle, last) = (&frames[frames.len() / 2], &frames[frames.len() - 1]);
+    assert_eq!(flipped(&[middle.start]), (133, (1, 7, 0)));
+    assert_eq!(flipped(&[middle.start - 22]), (133, (1, 0, 1)), "in the header");
+    assert_eq!(flipped(&[middle.start, middle.end + 24]), (126, (1, 14, 0)), "two, side by side");
+    assert_eq!(flipped(&[last.start]), (133, (1, 7, 0)), "whole in length, so it was acknowledged");
+    // As a kill in the middle of a write leaves it: nobody was promised these.
+    assert_eq!(reopened(&whole[..last.end - 1]), (133, (0, 0, 0)));
+}
+
+#[test]
+fn a_segment_that_was_cut_in_the_middle_says_what_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { wal_segment_bytes: 2000, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    for t in 0..200 {
+        scrape(&storage, 0..7, t * 1000, t as f64);
+    }
+    drop(storage);
+    let segments = files(&dir.path().join("wal"), "wal");
+    assert!(segments.len() > 2);
+    let bytes = fs::read(&segments[1]).unwrap();
+    let frames = scan(&bytes).payloads;
+    let at = frames.len() - 3;
+    fs::write(&segments[1], &bytes[..frames[at].start + 2]).unwrap();
+    let storage = Storage::open(o).unwrap();
+    let found: usize = query(&storage, &[], ALWAYS.0, ALWAYS.1).iter().map(|s| s.1.ts.len()).sum();
+    assert_eq!(found, 1400 - 3 * 7);
+    assert_eq!(losses(&storage), (1, 7, 1), "at least the seven of the frame that is cut");
 }
 
 #[test]

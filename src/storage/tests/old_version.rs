@@ -1,22 +1,33 @@
-//! Directories of version 1, which had no start times, open as they were.
+//! Directories of the versions before open as they were: 1 had no start times, 2 did not count the samples of a frame.
 
 use super::*;
+use crate::storage::wal::frame::frame_before;
+use crate::storage::wal::replay::scan;
 
-/// Makes files of version 2 without start times into what version 1 wrote: only the version differs.
-fn as_version_1(dir: &Path) {
-    let is_magic = |bytes: &[u8]| bytes.starts_with(b"SGBLK\0\0") || bytes.starts_with(b"SGWAL\0\0");
+/// Makes files of this version without start times into what version 1 or 2 wrote: the frames of the WAL have another
+/// header, and the version differs.
+fn as_version(version: u8, dir: &Path) {
     let mut changed = 0;
-    for (folder, extension) in [("blocks", "block"), ("wal", "wal"), ("wal", "checkpoint")] {
-        for path in files(&dir.join(folder), extension) {
-            let mut bytes = fs::read(&path).unwrap();
-            assert!(is_magic(&bytes) && bytes[7] == 2, "{}", path.display());
-            bytes[7] = 1;
-            if extension == "block" {
-                let last = bytes.len() - 1;
-                assert!(is_magic(&bytes[last - 7..]) && bytes[last] == 2);
-                bytes[last] = 1;
+    for path in files(&dir.join("blocks"), "block") {
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        for magic in [0, last - 7] {
+            assert!(bytes[magic..].starts_with(b"SGBLK\0\0\x02"), "{}", path.display());
+            bytes[magic + 7] = version;
+        }
+        fs::write(&path, bytes).unwrap();
+        changed += 1;
+    }
+    for extension in ["wal", "checkpoint"] {
+        for path in files(&dir.join("wal"), extension) {
+            let bytes = fs::read(&path).unwrap();
+            assert!(bytes.starts_with(b"SGWAL\0\0\x04"), "{}", path.display());
+            let mut before = b"SGWAL\0\0".to_vec();
+            before.push(version);
+            for payload in scan(&bytes).payloads {
+                before.extend(frame_before(&bytes[payload]));
             }
-            fs::write(&path, bytes).unwrap();
+            fs::write(&path, before).unwrap();
             changed += 1;
         }
     }
@@ -24,7 +35,12 @@ fn as_version_1(dir: &Path) {
 }
 
 #[test]
-fn version_1_is_read_and_written_on() {
+fn versions_before_are_read_and_written_on() {
+    read_and_written_on(1);
+    read_and_written_on(2);
+}
+
+fn read_and_written_on(version: u8) {
     let dir = tempfile::tempdir().unwrap();
     let o = StorageOptions { window_ms: HOUR, ..options(dir.path()) };
     let storage = Storage::open(o.clone()).unwrap();
@@ -32,7 +48,7 @@ fn version_1_is_read_and_written_on() {
     let before = query(&storage, &[], ALWAYS.0, ALWAYS.1);
     assert!(before.len() == 5 && storage.stats().blocks > 0 && storage.stats().head_samples > 0);
     drop(storage);
-    as_version_1(dir.path());
+    as_version(version, dir.path());
     let read_only = Storage::open(StorageOptions { read_only: true, ..o.clone() }).unwrap();
     assert_eq!(query(&read_only, &[], ALWAYS.0, ALWAYS.1), before);
     assert_eq!(read_only.stats().damaged, 0);

@@ -1,10 +1,13 @@
 //! Frames: what one batch writes, under one checksum.
 //!
 //! ```text
-//! frame   = "SGW1", length of payload: u32, checksum: u32, payload
+//! frame   = header, payload
+//! header  = "SGW2", length of payload: u32, samples: u32, series: u32,
+//!           checksum of the sixteen bytes before: u32, checksum of payload: u32
 //! payload = sections, each: kind: u8, length: u32, bytes
 //! ```
-//! The checksum is the CRC-32C of the payload, XOR that of the four bytes of the length.
+//! So a frame whose payload is damaged still says how long it is and what is lost with it. Frames of the versions before
+//! begin with "SGW1", length, checksum: that of the payload, XOR that of the four bytes of the length.
 
 use std::cell::RefCell;
 use std::io;
@@ -19,8 +22,13 @@ use crate::storage::chunk::histograms::{put_histogram, take_histogram};
 use crate::storage::coding::{Cursor, crc32c, put_bytes, put_signed, put_varint, u32_at, unzigzag, zigzag};
 use crate::storage::exemplars::Exemplar;
 
-pub const MAGIC: [u8; 4] = *b"SGW1";
-pub const HEADER_BYTES: usize = 12;
+const MAGIC: [u8; 4] = *b"SGW2";
+pub const HEADER_BYTES: usize = 24;
+/// What frames of the versions before begin with, which do not say what they hold.
+const MAGIC_BEFORE: [u8; 4] = *b"SGW1";
+const HEADER_BYTES_BEFORE: usize = 12;
+/// What all of them begin with.
+pub const MAGIC_COMMON: [u8; 3] = *b"SGW";
 /// A frame that claims to be longer is damaged. A batch is cut into frames long before.
 pub const PAYLOAD_MAX: usize = 1 << 28;
 
@@ -67,10 +75,19 @@ pub struct LoggedSample {
     pub out_of_order: bool,
 }
 
+/// What a frame holds, as its header says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub samples: u32,
+    /// Series that it names.
+    pub series: u32,
+}
+
 /// Collects the sections of one frame. The memory is used again after [`FrameBuilder::clear`].
 #[derive(Debug)]
 pub struct FrameBuilder {
     buf: Vec<u8>,
+    counts: Counts,
     section: usize,
     series: u64,
     ts: Timestamp,
@@ -78,7 +95,8 @@ pub struct FrameBuilder {
 
 impl Default for FrameBuilder {
     fn default() -> Self {
-        let mut builder = FrameBuilder { buf: Vec::new(), section: 0, series: 0, ts: 0 };
+        let mut builder =
+            FrameBuilder { buf: Vec::new(), counts: Counts::default(), section: 0, series: 0, ts: 0 };
         builder.clear();
         builder
     }
@@ -103,6 +121,7 @@ impl FrameBuilder {
         self.buf.clear();
         self.buf.extend_from_slice(&MAGIC);
         self.buf.resize(HEADER_BYTES, 0);
+        self.counts = Counts::default();
         self.section = 0;
     }
 
@@ -124,9 +143,10 @@ impl FrameBuilder {
         &self.buf
     }
 
-    /// Adds sections that another builder has made.
-    pub fn raw(&mut self, sections: &[u8]) {
+    /// Adds sections of series that another builder has made, and how many series those are.
+    pub fn raw_series(&mut self, sections: &[u8], series: usize) {
         self.buf.extend_from_slice(sections);
+        self.counts.series += series as u32;
     }
 
     fn begin(&mut self, kind: u8) {
@@ -199,6 +219,7 @@ impl FrameBuilder {
         self.buf.truncate(len + n);
         self.series = series.0;
         self.ts = ts;
+        self.counts.samples += 1;
     }
 
     /// Adds a section of histograms.
@@ -212,6 +233,7 @@ impl FrameBuilder {
             put_signed(&mut self.buf, ts.wrapping_sub(self.ts));
             put_histogram(&mut self.buf, None, h);
             (self.series, self.ts) = (series.0, ts);
+            self.counts.samples += 1;
         }
         self.end();
     }
@@ -235,6 +257,7 @@ impl FrameBuilder {
                 SampleValue::Histogram(h) => put_histogram(&mut self.buf, None, h),
             }
             (self.series, self.ts) = (s.series.0, s.ts);
+            self.counts.samples += 1;
         }
         self.end();
     }
@@ -251,6 +274,7 @@ impl FrameBuilder {
             raw.clear();
             for (series, labels) in all {
                 put_varint(raw, series.0);
+                self.counts.series += 1;
                 let at = raw.len();
                 raw.extend_from_slice(&[0; 4]);
                 let mut n = 0u32;
@@ -326,30 +350,76 @@ impl FrameBuilder {
     #[must_use]
     pub fn finish(&mut self) -> &[u8] {
         let n = (self.buf.len() - HEADER_BYTES) as u32;
-        self.buf[4..8].copy_from_slice(&n.to_le_bytes());
-        let crc = checksum(&self.buf[4..8], &self.buf[HEADER_BYTES..]);
-        self.buf[8..12].copy_from_slice(&crc.to_le_bytes());
+        for (at, field) in [(4, n), (8, self.counts.samples), (12, self.counts.series)] {
+            self.buf[at..at + 4].copy_from_slice(&field.to_le_bytes());
+        }
+        let header = crc32c(&self.buf[..16]);
+        let payload = crc32c(&self.buf[HEADER_BYTES..]);
+        self.buf[16..20].copy_from_slice(&header.to_le_bytes());
+        self.buf[20..HEADER_BYTES].copy_from_slice(&payload.to_le_bytes());
         &self.buf
     }
 }
 
-/// The checksum of a payload, salted with its length so that a damaged length is noticed too.
-fn checksum(length: &[u8], payload: &[u8]) -> u32 {
-    crc32c(payload) ^ crc32c(length)
+/// What stands before a payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// Of the header.
+    pub bytes: usize,
+    pub payload_bytes: usize,
+    /// What the frame holds; `None` if it is of a version that does not say so, whose length is not certain either.
+    pub counts: Option<Counts>,
+    checksum: u32,
 }
 
-/// The payload of the frame at the start of `bytes`, if it is whole.
-#[must_use]
-pub fn payload(bytes: &[u8]) -> Option<&[u8]> {
-    if !bytes.starts_with(&MAGIC) {
-        return None;
+impl Header {
+    /// The header at the start of `bytes`, if there is one.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Header> {
+        let payload_bytes = u32_at(bytes, 4)?;
+        let header = if bytes.starts_with(&MAGIC) {
+            if crc32c(bytes.get(..16)?) != u32_at(bytes, 16)? {
+                return None;
+            }
+            Header {
+                bytes: HEADER_BYTES,
+                payload_bytes: payload_bytes as usize,
+                counts: Some(Counts { samples: u32_at(bytes, 8)?, series: u32_at(bytes, 12)? }),
+                checksum: u32_at(bytes, 20)?,
+            }
+        } else if bytes.starts_with(&MAGIC_BEFORE) {
+            Header {
+                bytes: HEADER_BYTES_BEFORE,
+                payload_bytes: payload_bytes as usize,
+                counts: None,
+                checksum: u32_at(bytes, 8)? ^ crc32c(&payload_bytes.to_le_bytes()),
+            }
+        } else {
+            return None;
+        };
+        (header.payload_bytes <= PAYLOAD_MAX).then_some(header)
     }
-    let n = u32_at(bytes, 4)? as usize;
-    if n > PAYLOAD_MAX {
-        return None;
+
+    /// The length of the frame.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.bytes + self.payload_bytes
     }
-    let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + n)?;
-    (checksum(&bytes[4..8], payload) == u32_at(bytes, 8)?).then_some(payload)
+
+    /// The payload of the frame at the start of `bytes`, if it is whole.
+    #[must_use]
+    pub fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let payload = bytes.get(self.bytes..self.frame_bytes())?;
+        (crc32c(payload) == self.checksum).then_some(payload)
+    }
+}
+
+/// A payload as a frame of version 1 and 2.
+#[cfg(test)]
+pub fn frame_before(payload: &[u8]) -> Vec<u8> {
+    let length = (payload.len() as u32).to_le_bytes();
+    let checksum = (crc32c(payload) ^ crc32c(&length)).to_le_bytes();
+    [&MAGIC_BEFORE[..], &length, &checksum, payload].concat()
 }
 
 /// One section of a payload, not decoded yet.
@@ -619,6 +689,10 @@ mod tests {
     use crate::storage::chunk::histograms::{same_bits, tests::any_histogram};
     use proptest::prelude::*;
 
+    fn payload(bytes: &[u8]) -> Option<&[u8]> {
+        Header::of(bytes)?.payload(bytes)
+    }
+
     fn any_sample() -> impl Strategy<Value = LoggedSample> {
         let value = prop_oneof![
             any::<u64>().prop_map(|bits| SampleValue::Float(f64::from_bits(bits))),
@@ -700,8 +774,8 @@ mod tests {
                 }
             }
             prop_assert_eq!(&grouped, &f);
-            prop_assert_eq!(f, floats.iter().map(|(s, t, v)| (*s, *t, v.to_bits())).collect::<Vec<_>>());
-            prop_assert_eq!(s, series);
+            prop_assert_eq!(&f, &floats.iter().map(|(s, t, v)| (*s, *t, v.to_bits())).collect::<Vec<_>>());
+            prop_assert_eq!(&s, &series);
             prop_assert_eq!(m, vec![("a".to_owned(), metadata)]);
             prop_assert_eq!(h.len(), histograms.len());
             for (a, b) in h.iter().zip(&histograms) {
@@ -717,10 +791,18 @@ mod tests {
                 };
                 prop_assert!(same_value && (a.series, a.ts, a.start, a.out_of_order) == (b.series, b.ts, b.start, b.out_of_order));
             }
-            let mut damaged = bytes.clone();
-            let at = damaged.len() / 2;
-            damaged[at] ^= 4;
-            prop_assert!(payload(&damaged).is_none());
+            let counts = Counts { samples: (f.len() + h.len() + all.len()) as u32, series: s.len() as u32 };
+            prop_assert_eq!(Header::of(&bytes).unwrap().counts, Some(counts));
+            for at in [2, 5, 9, 13, 17, 21, bytes.len() / 2, bytes.len() - 1] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 4;
+                prop_assert!(payload(&damaged).is_none());
+                let header = (at >= 20).then_some(counts);
+                prop_assert_eq!(Header::of(&damaged).and_then(|h| h.counts), header, "{}", at);
+            }
+            let before = frame_before(payload(&bytes).unwrap());
+            prop_assert_eq!(payload(&before), payload(&bytes));
+            prop_assert_eq!(Header::of(&before).unwrap().counts, None);
         }
 
         #[test]

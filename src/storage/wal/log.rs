@@ -20,9 +20,10 @@ use crate::model::Timestamp;
 use crate::storage::disk::{self, Disk, DiskFile};
 
 /// The header of segments and checkpoints: the last byte is the version.
-pub const FILE_MAGIC: [u8; 8] = *b"SGWAL\0\0\x02";
-/// The version before, which had fewer kinds of sections; it is read as well.
-pub const FILE_MAGIC_BEFORE: [u8; 8] = *b"SGWAL\0\0\x01";
+pub const FILE_MAGIC: [u8; 8] = *b"SGWAL\0\0\x04";
+/// The versions before, whose frames do not say how many samples they hold; they are read as well. The first had fewer
+/// kinds of sections besides.
+pub const FILE_MAGICS_BEFORE: [[u8; 8]; 2] = [*b"SGWAL\0\0\x02", *b"SGWAL\0\0\x01"];
 
 pub const SEGMENT: &str = "wal";
 pub const CHECKPOINT: &str = "checkpoint";
