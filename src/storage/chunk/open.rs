@@ -77,6 +77,8 @@ const SAMPLES_MAX: u16 = CHUNK_SAMPLES_MAX as u16;
 /// A chunk with so many samples ends when it has so many bytes: that bounds the memory of series that change a lot.
 const FULL_SAMPLES: u16 = 48;
 const FULL_BYTES: u16 = 160;
+/// Records are seldom longer.
+const RECORD_SHORT: usize = 8;
 /// What changes seldom goes on up to here.
 const FULL_SAMPLES_CHANGING: u16 = BLOCK_CHUNK_SAMPLES as u16;
 
@@ -212,7 +214,11 @@ impl OpenChunk {
         if end > self.buf.len() {
             self.grow(end);
         }
-        self.buf[used..end].copy_from_slice(&record.bytes[..record.len]);
+        // Almost always: a copy of fixed length, which takes no call. What it writes past the record is not used yet.
+        match (self.buf.get_mut(used..used + RECORD_SHORT), record.bytes.first_chunk::<RECORD_SHORT>()) {
+            (Some(to), Some(short)) if record.len <= RECORD_SHORT => to.copy_from_slice(short),
+            _ => self.buf[used..end].copy_from_slice(&record.bytes[..record.len]),
+        }
         self.used = end as u16;
     }
 

@@ -20,6 +20,9 @@ pub trait Disk: Debug + Send + Sync {
     /// All bytes of a file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// The same into memory that is there already; what it had is gone.
+    fn read_into(&self, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()>;
+
     /// The first `n` bytes of a file, or fewer if it is shorter.
     fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>>;
 

@@ -32,6 +32,11 @@ impl Disk for RealDisk {
         fs::read(path)
     }
 
+    fn read_into(&self, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clear();
+        File::open(path)?.read_to_end(bytes).map(drop)
+    }
+
     fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(n);
         File::open(path)?.take(n as u64).read_to_end(&mut bytes)?;

@@ -255,6 +255,11 @@ impl Disk for SimDisk {
         Ok(bytes)
     }
 
+    fn read_into(&self, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+        *bytes = self.read(path)?;
+        Ok(())
+    }
+
     fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>> {
         let mut bytes = self.read(path)?;
         bytes.truncate(n);

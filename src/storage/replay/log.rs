@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use super::segment::Loaded;
 use super::worker::{self, Done};
@@ -142,10 +142,12 @@ impl Replay<'_> {
         let disk = &*self.db.disk;
         std::thread::scope(|scope| {
             let (send, loaded) = sync_channel(1);
+            let (give_back, spare) = channel();
             scope.spawn(move || {
                 for number in numbers {
                     let path = file_path(wal_dir, *number, SEGMENT);
-                    let read = Loaded::read(disk, *number, path, *number >= known_before);
+                    let names = *number >= known_before;
+                    let read = Loaded::read(disk, *number, path, names, spare.try_recv().ok());
                     if send.send(read).is_err() {
                         return;
                     }
@@ -158,6 +160,8 @@ impl Replay<'_> {
                     tracing::info!(segment = segment.number, last, "Replaying the WAL");
                 }
                 ended.push(self.segment(&segment, segment.number == last)?);
+                // When all are read, nobody takes it.
+                let _freed = give_back.send(segment);
             }
             Ok::<(), io::Error>(())
         })?;

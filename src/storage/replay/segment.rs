@@ -46,12 +46,20 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads a segment; what it says of series is left out unless `names`.
-    pub fn read(disk: &dyn Disk, number: u64, path: PathBuf, names: bool) -> io::Result<Self> {
-        let bytes = disk.read(&path)?;
+    /// Reads a segment; what it says of series is left out unless `names`. The memory of one that is done with is used
+    /// again.
+    pub fn read(
+        disk: &dyn Disk,
+        number: u64,
+        path: PathBuf,
+        names: bool,
+        spare: Option<Loaded>,
+    ) -> io::Result<Self> {
+        let (mut bytes, mut work) = spare.map_or_else(Default::default, |s| (s.bytes, s.work));
+        work.clear();
+        disk.read_into(&path, &mut bytes)?;
         let found = scan(&bytes);
-        let mut loaded =
-            Loaded { number, path, bytes, found, names: Vec::new(), work: Vec::new(), unreadable: 0 };
+        let mut loaded = Loaded { number, path, bytes, found, names: Vec::new(), work, unreadable: 0 };
         let mut recent = Recent::default();
         for i in 0..loaded.found.payloads.len() {
             loaded.sort_payload(loaded.found.payloads[i].clone(), names, &mut recent);
