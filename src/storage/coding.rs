@@ -69,11 +69,13 @@ impl<'a> Cursor<'a> {
         Cursor { rest: bytes }
     }
 
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.rest.len()

@@ -51,7 +51,8 @@ pub fn encode(values: &[i64], out: &mut Vec<u8>) {
     if !plan.zigzag {
         put_signed(out, plan.base);
     }
-    let residuals: Vec<u64> = (skip..u.len()).map(|i| plan.residual(difference(&u, i, plan.order))).collect();
+    (0..skip).for_each(|_| differences(&mut u));
+    let residuals: Vec<u64> = u.iter().map(|d| plan.residual(*d)).collect();
     pack(&residuals, out);
 }
 
@@ -136,14 +137,13 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// The `order`-th difference of `u` that ends at `i` ≥ `order`.
+/// Replaces a column by the differences of its neighbours, which are one less.
 #[inline]
-fn difference(u: &[i64], i: usize, order: u8) -> i64 {
-    match order {
-        0 => u[i],
-        1 => u[i].wrapping_sub(u[i - 1]),
-        _ => u[i].wrapping_sub(u[i - 1]).wrapping_sub(u[i - 1].wrapping_sub(u[i - 2])),
+fn differences(u: &mut Vec<i64>) {
+    for i in 1..u.len() {
+        u[i - 1] = u[i].wrapping_sub(u[i - 1]);
     }
+    u.pop();
 }
 
 /// How differences become residuals.
@@ -158,17 +158,17 @@ impl Plan {
     /// The plan whose residuals have the fewest bits in sum.
     fn choose(u: &[i64]) -> Plan {
         let mut best = (u64::MAX, Plan { order: 0, zigzag: true, base: 0 });
+        let mut d = u.to_vec();
         for order in 0..=2u8 {
-            let range = usize::from(order)..u.len();
-            if order > 0 && range.len() < 2 {
-                break;
+            if order > 0 {
+                differences(&mut d);
+                if d.len() < 2 {
+                    break;
+                }
             }
-            let base = range.clone().map(|i| difference(u, i, order)).min().unwrap_or(0);
+            let base = d.iter().copied().min().unwrap_or(0);
             for plan in [Plan { order, zigzag: false, base }, Plan { order, zigzag: true, base: 0 }] {
-                let bits: u64 = range
-                    .clone()
-                    .map(|i| u64::from(64 - plan.residual(difference(u, i, order)).leading_zeros()))
-                    .sum();
+                let bits: u64 = d.iter().map(|d| u64::from(64 - plan.residual(*d).leading_zeros())).sum();
                 if bits < best.0 {
                     best = (bits, plan);
                 }

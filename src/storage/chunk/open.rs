@@ -84,17 +84,20 @@ const FULL_SAMPLES_CHANGING: u16 = BLOCK_CHUNK_SAMPLES as u16;
 
 impl OpenChunk {
     /// How many samples it holds.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         usize::from(self.count)
     }
 
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// The time of its first sample, if it has one.
+    #[inline]
     #[must_use]
     pub fn first_ts(&self) -> Timestamp {
         self.last_ts.wrapping_sub(i64::from(self.span))
