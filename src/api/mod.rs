@@ -17,6 +17,7 @@ mod dashboard;
 mod error;
 mod exemplars;
 mod export;
+mod features;
 mod federate;
 mod json;
 mod lifecycle;

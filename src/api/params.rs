@@ -8,8 +8,8 @@ use axum::http::{Method, header};
 use super::error::{ApiError, ErrorKind};
 use super::state::ApiState;
 use super::{body, time};
-use crate::model::{Matcher, Timestamp};
-use crate::promql::parse_selector;
+use crate::model::{GoRegex, Matcher, Timestamp};
+use crate::promql::{RegexMemory, parse_selector};
 
 /// More parameters than this are refused.
 const PARAMS_MAX: usize = 10_000;
@@ -111,6 +111,17 @@ impl Params {
         }
     }
 
+    /// As [`Params::limit`], where Prometheus takes a negative number for no limit.
+    ///
+    /// # Errors
+    /// When it is no whole number.
+    pub fn limit_if_positive(&self, name: &str) -> Result<usize, ApiError> {
+        match self.get(name).parse::<i64>() {
+            Ok(..0) => Ok(LIMIT_MAX),
+            _ => self.limit(name),
+        }
+    }
+
     /// A count that may be missing.
     ///
     /// # Errors
@@ -123,8 +134,7 @@ impl Params {
         let n: i64 = text.parse().map_err(|_| {
             ApiError::parameter(name, format_args!("cannot parse {text:?} to a whole number"))
         })?;
-        let n = usize::try_from(n)
-            .map_err(|_| ApiError::parameter(name, "limit must be a non-negative number"))?;
+        let n = usize::try_from(n).map_err(|_| ApiError::parameter(name, "limit must be non-negative"))?;
         Ok(Some(n.min(LIMIT_MAX)))
     }
 
@@ -145,8 +155,15 @@ impl Params {
     /// # Errors
     /// When one is no selector.
     pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        let one = |text: &str| parse_selector(text).map_err(|reason| ApiError::parameter("match[]", reason));
-        self.all("match[]").map(one).collect()
+        let wrong = |reason: &dyn std::fmt::Display| ApiError::parameter("match[]", reason);
+        let (mut all, mut regex_bytes) = (Vec::new(), 0);
+        for text in self.all("match[]") {
+            let matchers = parse_selector(text).map_err(|reason| wrong(&reason))?;
+            let bytes = matchers.iter().filter_map(Matcher::regex).map(GoRegex::bytes).sum();
+            RegexMemory::DEFAULT.count(&mut regex_bytes, bytes).map_err(|reason| wrong(&reason))?;
+            all.push(matchers);
+        }
+        Ok(all)
     }
 
     /// As [`Params::selectors`], none of which may match the empty label set.
@@ -268,10 +285,7 @@ mod tests {
                 params.time("time").unwrap_err(),
                 r#"invalid parameter "time": cannot parse "" to a valid timestamp"#,
             ),
-            (
-                params.limit("limit").unwrap_err(),
-                r#"invalid parameter "limit": limit must be a non-negative number"#,
-            ),
+            (params.limit("limit").unwrap_err(), r#"invalid parameter "limit": limit must be non-negative"#),
             (
                 params.limit("n").unwrap_err(),
                 r#"invalid parameter "n": cannot parse "1.5" to a whole number"#,

@@ -12,7 +12,7 @@ use super::state::ApiState;
 use super::{answer, json, time, tree};
 use crate::model::Timestamp;
 use crate::promql::ast::{Expr, ValueType};
-use crate::promql::{self, QueryRequest, QueryResult, Value};
+use crate::promql::{self, Charge, QueryRequest, QueryResult, Value};
 
 pub(super) async fn instant(
     State(state): State<Arc<ApiState>>,
@@ -29,14 +29,26 @@ pub(super) async fn range(State(state): State<Arc<ApiState>>, params: Params) ->
 
 /// The expression as promtool lays it out.
 pub(super) async fn format(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    let expr = promql::parse_with(query_text(&params, &state)?, state.engine.options().features)?;
-    Ok(json::success(&expr.pretty()))
+    parsed(state, params, |expr| json::success(&expr.pretty())).await
 }
 
 /// The expression as a tree.
 pub(super) async fn parse(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    let expr = promql::parse_with(query_text(&params, &state)?, state.engine.options().features)?;
-    Ok(json::success(&tree::tree(&expr)))
+    parsed(state, params, |expr| json::success(&tree::tree(expr))).await
+}
+
+/// An answer made of the parsed expression.
+async fn parsed(
+    state: Arc<ApiState>,
+    params: Params,
+    answer: impl FnOnce(&Expr) -> Response + Send + 'static,
+) -> Result<Response, ApiError> {
+    let text = query_text(&params, &state)?.to_owned();
+    let features = state.engine.options().features;
+    if is_quickly_parsed(&text) {
+        return Ok(answer(&promql::parse_with(&text, features)?));
+    }
+    state.queries.clone().run(move |_| Ok(answer(&promql::parse_with(&text, features)?))).await
 }
 
 /// The expression, if it is not too long.
@@ -105,6 +117,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     let with_stats = with_profile || !params.get("stats").is_empty();
     request.profile = with_profile;
     request.per_step = params.get("stats") == "all" && state.engine.options().features.per_step_stats;
+    let stats_warning = deprecated_stats(params.get("stats"));
     request.timeout = timeout(params)?;
     request.lookback_ms = lookback(params)?;
     let text = query_text(params, &state)?.to_owned();
@@ -112,29 +125,30 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     let over_range = request.step_ms > 0;
     let come_at = state.clock.monotonic();
     // A short text is parsed here, in a few microseconds; then it is known whether the rest can be done here as well.
-    let parsed = if text.len() <= TEXT_BYTES_PARSED_HERE {
-        let expr = checked(&state, &text, over_range)?;
-        Some((expr, state.clock.monotonic() - come_at))
+    let parsed = if is_quickly_parsed(&text) {
+        let (expr, charge) = checked(&state, &text, over_range)?;
+        Some((expr, charge, state.clock.monotonic() - come_at))
     } else {
         None
     };
     let small = parsed
         .as_ref()
-        .is_some_and(|(expr, _)| state.engine.is_small(expr, &request, &state.storage.reader()));
+        .is_some_and(|(expr, ..)| state.engine.is_small(expr, &request, &state.storage.reader()));
     let asked_at = state.clock.monotonic();
     let work = move |cancelled| {
         let begun_at = state.clock.monotonic();
         request.cancelled = cancelled;
-        let (expr, parsing) = match parsed {
+        let (expr, _charge, parsing) = match parsed {
             Some(parsed) => parsed,
             None => {
-                let expr = checked(&state, &text, over_range)?;
-                (expr, state.clock.monotonic() - begun_at)
+                let (expr, charge) = checked(&state, &text, over_range)?;
+                (expr, charge, state.clock.monotonic() - begun_at)
             }
         };
         let parsed_at = state.clock.monotonic();
         let mut result = state.engine.evaluate(&text, &expr, &request, &state.storage.reader())?;
         cut_result(&mut result, limit);
+        result.annotations.warnings.splice(0..0, stats_warning);
         let times = answer::QueryTimes {
             queued: begun_at - asked_at,
             parsing,
@@ -158,23 +172,36 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
 /// Longer texts may take long to parse: that is done where queries run.
 const TEXT_BYTES_PARSED_HERE: usize = 1024;
 
+/// Whether parsing takes a few milliseconds at the very most. Regular expressions that repeat something so many times, or
+/// name classes of Unicode, may take half a second each: in a text that has no such thing no brace stands in front of a
+/// digit.
+fn is_quickly_parsed(text: &str) -> bool {
+    let heavy = |pair: &[u8]| match pair {
+        [b'{', digit] => digit.is_ascii_digit(),
+        [b'\\', letter] => matches!(letter, b'p' | b'P'),
+        _ => false,
+    };
+    text.len() <= TEXT_BYTES_PARSED_HERE && !text.as_bytes().windows(2).any(heavy)
+}
+
 /// Parses and evaluates an expression; blocks.
 pub(super) fn evaluate(
     state: &ApiState,
     text: &str,
     request: &QueryRequest,
 ) -> Result<QueryResult, ApiError> {
-    let expr = checked(state, text, request.step_ms > 0)?;
+    let (expr, _charge) = checked(state, text, request.step_ms > 0)?;
     Ok(state.engine.evaluate(text, &expr, request, &state.storage.reader())?)
 }
 
-/// The parsed expression, of a type that can be answered.
-fn checked(state: &ApiState, text: &str, over_range: bool) -> Result<Expr, ApiError> {
+/// The parsed expression, of a type that can be answered, with its regular expressions on the account of all queries.
+fn checked(state: &ApiState, text: &str, over_range: bool) -> Result<(Expr, Charge), ApiError> {
     let expr = promql::parse_with(text, state.engine.options().features)?;
     if over_range {
         check_range_type(&expr)?;
     }
-    Ok(expr)
+    let charge = state.engine.charge_regexes(&expr)?;
+    Ok((expr, charge))
 }
 
 /// A range query needs one value per step.
@@ -189,6 +216,16 @@ fn check_range_type(expr: &Expr) -> Result<(), ApiError> {
             ),
         )),
     }
+}
+
+/// Any text asks for statistics; Prometheus will take two of them only.
+fn deprecated_stats(text: &str) -> Option<String> {
+    if matches!(text, "" | "true" | "all") {
+        return None;
+    }
+    Some(format!(
+        "value {text:?} for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+    ))
 }
 
 fn timeout(params: &Params) -> Result<Option<Duration>, ApiError> {

@@ -13,8 +13,8 @@ use tower_http::compression::CompressionLayer;
 
 use super::state::ApiState;
 use super::{
-    admin, dashboard, exemplars, export, federate, lifecycle, page, push, query, request, rules, series,
-    status, targets,
+    admin, dashboard, exemplars, export, features, federate, lifecycle, page, push, query, request, rules,
+    series, status, targets,
 };
 
 /// Every route of the server, below the route prefix if there is one.
@@ -73,7 +73,11 @@ fn prometheus() -> Router<Arc<ApiState>> {
         .route("/metadata", get(series::metadata))
         .route("/rules", get(rules::rules))
         .route("/alerts", get(rules::alerts))
+        .route("/alertmanagers", get(rules::alertmanagers))
+        .route("/features", get(features::features))
+        .route("/notifications", get(status::notifications))
         .route("/targets", get(targets::targets))
+        .route("/targets/metadata", get(targets::metadata))
         .route("/scrape_pools", get(targets::scrape_pools))
         .route("/status/buildinfo", get(status::buildinfo))
         .route("/status/runtimeinfo", get(status::runtimeinfo))

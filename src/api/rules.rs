@@ -108,6 +108,18 @@ pub(super) async fn alerts(State(state): State<Arc<ApiState>>) -> Response {
     json::success(&AlertsDto { alerts: alerts.collect() })
 }
 
+/// Other programs that alerts are sent to. There are none: they are routed and delivered in here.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AlertmanagersDto {
+    active_alertmanagers: [(); 0],
+    dropped_alertmanagers: [(); 0],
+}
+
+pub(super) async fn alertmanagers() -> Response {
+    json::success(&AlertmanagersDto { active_alertmanagers: [], dropped_alertmanagers: [] })
+}
+
 /// Which rules are asked for.
 struct Filter {
     alerting: bool,

@@ -127,9 +127,9 @@ pub(super) async fn metadata(
 }
 
 fn list_metadata(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
-    let limit = params.limit("limit")?;
+    let limit = params.limit_if_positive("limit")?;
     // One entry is kept for each metric, so that this limit never bites; it is checked all the same.
-    params.limit("limit_per_metric")?;
+    params.limit_if_positive("limit_per_metric")?;
     let wanted = params.get("metric");
     let mut out = json::begin();
     out.push(b'{');

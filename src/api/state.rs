@@ -66,6 +66,9 @@ impl std::fmt::Debug for ApiState {
 pub struct LiveConfig {
     /// The loaded configuration as YAML, secrets hidden.
     pub yaml: String,
+    pub loaded_at: Timestamp,
+    /// When a later reload failed; this configuration still holds.
+    pub failed_at: Option<Timestamp>,
     /// `global.external_labels`; `/federate` adds them where a series has no such label.
     pub external_labels: Labels,
     /// Selects the host's series, which `/metrics` shows without `job` and `instance`; `None` if they are not

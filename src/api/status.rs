@@ -17,7 +17,7 @@ use crate::storage::{BlockStats, Storage};
 const TSDB_ROWS: usize = 10;
 
 /// The version of Prometheus whose API this is: clients choose their calls by it.
-const API_VERSION: &str = "3.5.0";
+const API_VERSION: &str = "3.14.0";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,17 +50,25 @@ struct RuntimeInfoDto {
     cwd: String,
     hostname: String,
     server_time: String,
+    reload_config_success: bool,
+    last_config_time: String,
+    /// Pieces of the WAL and of blocks that were found damaged since the start.
+    corruption_count: u64,
     storage_retention: String,
     #[serde(rename = "GOMAXPROCS")]
     threads: usize,
 }
 
 pub(super) async fn runtimeinfo(State(state): State<Arc<ApiState>>) -> Response {
+    let live = state.live.borrow().clone();
     json::success(&RuntimeInfoDto {
         start_time: time::rfc3339(state.info.started_at),
         cwd: state.info.working_directory.clone(),
         hostname: state.info.hostname.clone(),
         server_time: time::rfc3339(state.clock.now_ms()),
+        reload_config_success: live.failed_at.is_none(),
+        last_config_time: time::rfc3339(live.loaded_at),
+        corruption_count: state.storage.stats().damaged,
         storage_retention: state.info.storage_retention.clone(),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     })
@@ -68,6 +76,24 @@ pub(super) async fn runtimeinfo(State(state): State<Arc<ApiState>>) -> Response 
 
 pub(super) async fn flags(State(state): State<Arc<ApiState>>) -> Response {
     json::success(&state.info.flags)
+}
+
+#[derive(Serialize)]
+struct NotificationDto {
+    text: &'static str,
+    date: String,
+    active: bool,
+}
+
+/// What an operator should know of now: that the last reload failed, in Prometheus's words.
+pub(super) async fn notifications(State(state): State<Arc<ApiState>>) -> Response {
+    let failed = state.live.borrow().failed_at;
+    let notification = |at: Timestamp| NotificationDto {
+        text: "Configuration reload has failed.",
+        date: time::rfc3339(at),
+        active: true,
+    };
+    json::success(&failed.into_iter().map(notification).collect::<Vec<_>>())
 }
 
 #[derive(Serialize)]

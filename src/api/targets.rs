@@ -1,6 +1,6 @@
-//! `/api/v1/targets` and `/api/v1/scrape_pools`.
+//! `/api/v1/targets`, what is known of their metrics, and `/api/v1/scrape_pools`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +11,9 @@ use super::error::ApiError;
 use super::params::Params;
 use super::state::ApiState;
 use super::{json, time};
-use crate::model::{Labels, format_duration_ms};
+use crate::exposition::family_name;
+use crate::model::{Labels, METRIC_NAME, Matcher, Metadata, format_duration_ms};
+use crate::promql::parse_selector;
 use crate::scrape::{TargetHealth, TargetView};
 
 #[derive(Serialize)]
@@ -83,6 +85,67 @@ pub(super) async fn targets(
             answer.dropped_targets.push(DroppedDto { discovered_labels, scrape_pool: target.scrape_pool });
         }
         answer.dropped_target_counts = Some(counts);
+    }
+    Ok(json::success(&answer))
+}
+
+/// How far back a target's series are looked for.
+const METADATA_MS: i64 = 300_000;
+
+#[derive(Serialize)]
+struct MetadataDto {
+    target: Labels,
+    /// Not said where the client names the metric.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    metric: String,
+    #[serde(rename = "type")]
+    metric_type: &'static str,
+    help: String,
+    unit: String,
+}
+
+pub(super) async fn metadata(
+    State(state): State<Arc<ApiState>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    state.queries.clone().run(move |_| list_metadata(&state, &params)).await
+}
+
+/// What is known of the families of which each target has given samples of late.
+fn list_metadata(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
+    let limit = params.limit_if_positive("limit")?;
+    let wanted = params.get("metric");
+    let matchers = match params.get("match_target") {
+        "" => Vec::new(),
+        text => parse_selector(text).map_err(|reason| ApiError::parameter("match_target", reason))?,
+    };
+    let reader = state.storage.reader();
+    let known: HashMap<String, Metadata> = reader.metadata().into_iter().collect();
+    let now = state.clock.now_ms();
+    let mut answer = Vec::new();
+    let mut targets = state.targets.targets();
+    targets.sort_by(|a, b| a.labels.cmp(&b.labels));
+    for labels in targets.into_iter().map(|t| t.labels) {
+        if !matchers.iter().all(|m| m.matches(labels.get(&m.name).unwrap_or(""))) {
+            continue;
+        }
+        let own: Vec<Matcher> = labels.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
+        let names = reader.label_values(METRIC_NAME, &own, now - METADATA_MS, now);
+        let families: BTreeSet<&str> =
+            names.iter().map(|name| family_name(name, |f| known.get(f).map(|m| m.metric_type))).collect();
+        for family in families.into_iter().filter(|f| wanted.is_empty() || *f == wanted) {
+            let Some(metadata) = known.get(family) else { continue };
+            if answer.len() == limit {
+                return Ok(json::success(&answer));
+            }
+            answer.push(MetadataDto {
+                target: labels.clone(),
+                metric: if wanted.is_empty() { family.to_owned() } else { String::new() },
+                metric_type: metadata.metric_type.as_str(),
+                help: metadata.help.clone(),
+                unit: metadata.unit.clone(),
+            });
+        }
     }
     Ok(json::success(&answer))
 }

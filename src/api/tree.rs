@@ -8,7 +8,7 @@ use crate::promql::ast::{
 };
 use crate::promql::functions;
 
-/// The tree. A duration that has to be calculated counts as 0 (or as the default step), as upstream.
+/// The tree. A duration that has to be calculated counts as 0 and stands as a tree of its own beside that, as upstream.
 pub(super) fn tree(expr: &Expr) -> Value {
     match &expr.kind {
         ExprKind::Number(v) | ExprKind::Duration(v) => {
@@ -51,16 +51,13 @@ pub(super) fn tree(expr: &Expr) -> Value {
         ExprKind::Vector(v) => selector("vectorSelector", v),
         ExprKind::Matrix(m) => {
             let mut node = selector("matrixSelector", &m.vector);
-            node["range"] = milliseconds(Some(&m.range));
+            span(&mut node, "range", Some(&m.range));
             node
         }
         ExprKind::Subquery(s) => {
-            let mut node = json!({
-                "type": "subquery",
-                "expr": tree(&s.expr),
-                "range": milliseconds(Some(&s.range)),
-                "step": milliseconds(s.step.as_ref()),
-            });
+            let mut node = json!({"type": "subquery", "expr": tree(&s.expr)});
+            span(&mut node, "range", Some(&s.range));
+            span(&mut node, "step", s.step.as_ref());
             shift(&mut node, &s.shift);
             node
         }
@@ -99,7 +96,7 @@ fn matching(m: &Matching) -> Value {
 }
 
 fn shift(node: &mut Value, shift: &TimeShift) {
-    node["offset"] = milliseconds(shift.offset.as_ref());
+    span(node, "offset", shift.offset.as_ref());
     let (timestamp, start_or_end) = match shift.at {
         None => (Value::Null, Value::Null),
         Some(At::Time(ms)) => (json!(ms), Value::Null),
@@ -110,10 +107,33 @@ fn shift(node: &mut Value, shift: &TimeShift) {
     node["startOrEnd"] = start_or_end;
 }
 
-fn milliseconds(duration: Option<&DurationExpr>) -> Value {
-    match duration {
-        Some(DurationExpr::Literal(ms)) => json!(ms),
-        Some(DurationExpr::Paren(inner)) => milliseconds(Some(inner)),
-        _ => json!(0),
-    }
+/// A duration in milliseconds, and its tree if it has to be calculated.
+fn span(node: &mut Value, name: &str, duration: Option<&DurationExpr>) {
+    let (ms, calculated) = match duration {
+        None => (0, Value::Null),
+        Some(DurationExpr::Literal(ms)) => (*ms, Value::Null),
+        Some(other) => (0, calculation(other, false)),
+    };
+    node[name] = json!(ms);
+    node[format!("{name}Expr")] = calculated;
+}
+
+fn calculation(duration: &DurationExpr, wrapped: bool) -> Value {
+    let (op, lhs, rhs) = match duration {
+        DurationExpr::Literal(ms) => return number(*ms as f64 / 1000.0, true),
+        DurationExpr::Number(v) => return number(*v, false),
+        DurationExpr::Paren(inner) => return calculation(inner, true),
+        DurationExpr::Step => ("step", None, None),
+        DurationExpr::Range => ("range", None, None),
+        DurationExpr::Negate(of) => ("-", None, Some(of)),
+        DurationExpr::Min(a, b) => ("min_of", Some(a), Some(b)),
+        DurationExpr::Max(a, b) => ("max_of", Some(a), Some(b)),
+        DurationExpr::Binary { op, lhs, rhs, .. } => (op.as_str(), Some(lhs), Some(rhs)),
+    };
+    let side = |side: Option<&Box<DurationExpr>>| side.map(|d| calculation(d, false));
+    json!({"type": "durationExpr", "op": op, "lhs": side(lhs), "rhs": side(rhs), "wrapped": wrapped})
+}
+
+fn number(value: f64, duration: bool) -> Value {
+    json!({"type": "numberLiteral", "val": crate::promql::format_number(value), "duration": duration})
 }

@@ -8,6 +8,7 @@ use crate::alerts::Alerts;
 use crate::alerts::config::AlertmanagerConfig;
 use crate::api::LiveConfig;
 use crate::cli::{self, ServeOptions};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::model::Matcher;
 use crate::reports::{Reports, shipped_indicators};
@@ -46,6 +47,7 @@ pub fn load(options: &ServeOptions) -> Result<Loaded, Problems> {
 pub struct Reloader {
     pub options: Arc<ServeOptions>,
     pub external_url: String,
+    pub clock: Clock,
     pub storage: Storage,
     pub scrapes: ScrapeManager,
     pub rules: Manager,
@@ -70,6 +72,8 @@ impl Reloader {
                 Ok(())
             }
             Ok(Err(problems)) => {
+                let now = self.clock.now_ms();
+                self.live.send_modify(|live| Arc::make_mut(live).failed_at = Some(now));
                 tracing::error!(%problems, "the configuration was not reloaded: the one before still holds");
                 Err(problems.to_string())
             }
@@ -91,6 +95,8 @@ impl Reloader {
         };
         let live = LiveConfig {
             yaml: text,
+            loaded_at: self.clock.now_ms(),
+            failed_at: None,
             external_labels: config.external_labels,
             host: config.host_metrics.then(|| vec![Matcher::equal("job", "node"), name_begins_with_node()]),
             export_match: config.export.add,

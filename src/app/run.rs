@@ -224,6 +224,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     let reloader = Reloader {
         options: Arc::clone(&options),
         external_url: external_url.clone(),
+        clock: clock.clone(),
         storage: storage.clone(),
         scrapes: scrapes.clone(),
         rules: rules.clone(),

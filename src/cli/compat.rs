@@ -115,6 +115,32 @@ pub(super) fn strip(args: impl IntoIterator<Item = OsString>) -> (Vec<OsString>,
     (kept, warnings)
 }
 
+/// The commands that take an expression among flags.
+const ASKING: [[&str; 2]; 3] = [["query", "instant"], ["query", "range"], ["promql", "explain"]];
+
+/// An expression that begins with a sign, such as `-foo`, gets a space in front of it: then it is no flag.
+pub(super) fn shield_signs(mut args: Vec<OsString>) -> Vec<OsString> {
+    let asks = ASKING.iter().any(|command| args.get(1..3).is_some_and(|given| given == command));
+    if asks {
+        let given = args.iter_mut().skip(3).take_while(|a| *a != "--");
+        for arg in given.filter(|a| a.to_str().is_some_and(is_signed)) {
+            let mut shielded = OsString::from(" ");
+            shielded.push(&arg);
+            *arg = shielded;
+        }
+    }
+    args
+}
+
+/// Whether it is neither a flag nor a plain number.
+fn is_signed(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix('-') else { return false };
+    let flag = rest.starts_with('-')
+        || matches!(rest, "" | "h" | "V" | "o" | "ojson" | "otable" | "ocsv")
+        || rest.starts_with("o=");
+    !flag && text.parse::<f64>().is_err()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +157,24 @@ mod tests {
         check(&["--web.console.templates", "/a", "serve"], &["serve"], 1);
         check(&["--storage.tsdb.no-lockfile", "--no-storage.tsdb.no-lockfile"], &[], 1);
         check(&["--storage.tsdb.wal-compression", "check"], &["check"], 1);
+    }
+
+    #[test]
+    fn expressions_may_begin_with_a_sign() {
+        for (args, got) in [
+            ("query instant -foo --time 5 -o json", "query instant  -foo --time 5 -o json"),
+            ("query range -offset_total", "query range  -offset_total"),
+            ("promql explain -hour() -ojson -1.5", "promql explain  -hour() -ojson -1.5"),
+            ("query instant -h -V - --help", "query instant -h -V - --help"),
+            ("query instant -- -foo", "query instant -- -foo"),
+            ("serve -foo", "serve -foo"),
+            ("query", "query"),
+        ] {
+            let all = ["streamgate"].into_iter().chain(args.split(' ')).map(OsString::from).collect();
+            let shielded: Vec<String> =
+                shield_signs(all).into_iter().skip(1).map(|a| a.into_string().unwrap()).collect();
+            assert_eq!(shielded.join(" "), got);
+        }
     }
 
     #[test]

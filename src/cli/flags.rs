@@ -321,6 +321,9 @@ pub(super) struct ServeFlags {
         help_heading = "Queries"
     )]
     pub query_max_expression_depth: usize,
+    /// Bytes that the compiled regular expressions of one expression may take.
+    #[arg(long = "query.max-regex-memory", value_name = "SIZE", default_value = "64MiB", value_parser = parse_size, help_heading = "Queries")]
+    pub query_max_regex_memory: u64,
     /// Size of the form body of a query, such as 20MB.
     #[arg(long = "query.max-request-body", value_name = "SIZE", default_value = "10MiB", value_parser = parse_size, help_heading = "Queries")]
     pub query_max_request_body: u64,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::flags::{MemoryLimit, ServeFlags};
 use crate::ingest::IngestFeatures;
-use crate::promql::{Depth, FEATURES, Features, MAX_LENGTH};
+use crate::promql::{Depth, FEATURES, Features, MAX_LENGTH, RegexMemory};
 use crate::scrape::ScrapeFeatures;
 use crate::storage::FsyncPolicy;
 use crate::telemetry::LogFormat;
@@ -184,7 +184,11 @@ impl ServeOptions {
             resend_delay_ms: flags.rules_alert_resend_delay,
             rules_max_concurrent: flags.rules_max_concurrent_evals,
             notification_queue_capacity: flags.alertmanager_notification_queue_capacity,
-            features: Features { depth, ..enabled.promql },
+            features: Features {
+                depth,
+                regexes: RegexMemory(flags.query_max_regex_memory),
+                ..enabled.promql
+            },
             ingest_features: enabled.ingest,
             scrape_features: enabled.scrape,
             exemplar_storage: enabled.exemplar_storage,
@@ -237,6 +241,7 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("auto-gomemlimit", "memory is bounded by the limits of each part"),
     ("utf8-names", "it is always on"),
     ("promql-at-modifier", "it is always on"),
+    ("promql-duration-expr", "it is always on"),
     ("promql-negative-offset", "it is always on"),
     ("memory-snapshot-on-shutdown", "a restart replays the WAL of the newest window only"),
     ("no-default-scrape-port", "it is always on"),
@@ -253,6 +258,7 @@ const FEATURES_WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("use-uncached-io", "files are read through the page cache"),
     ("fast-startup", "it is always on"),
     ("xor2-encoding", "chunks have encodings of their own"),
+    ("histograms-st-encoding", "chunks have encodings of their own"),
 ];
 
 /// # Errors

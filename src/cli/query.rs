@@ -126,6 +126,8 @@ fn asked(asking: Asking, times: Times) -> Result<Asked, String> {
             }
         }
     };
+    // A space in front of a sign is there only so that the expression is no flag.
+    let query = query.strip_prefix(' ').filter(|q| q.starts_with('-')).map_or(query.clone(), str::to_owned);
     let query = if query == "-" { standard_input().map_err(|e| e.to_string())? } else { query };
     let question =
         Question { query, times, timeout, lookback_ms, limit: asking.limit, features, explain: false };

@@ -35,6 +35,7 @@ pub enum Command {
 /// What clap has to say: wrong usage, or the help that was asked for.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
     let (args, warnings) = compat::strip(args);
+    let args = compat::shield_signs(args);
     let mut command = Cli::command();
     let matches = command.try_get_matches_from_mut(args)?;
     let flags = flag_values(&command, &matches);

@@ -3,13 +3,13 @@ use super::*;
 const OPTIONS: LoadOptions = LoadOptions {
     features: Features {
         experimental_functions: false,
-        duration_expressions: false,
         extended_range_selectors: false,
         binop_fill_modifiers: false,
         delayed_name_removal: false,
         per_step_stats: false,
         use_start_timestamps: false,
         depth: crate::promql::Depth::DEFAULT,
+        regexes: crate::promql::RegexMemory::DEFAULT,
     },
     scrape: ScrapeFeatures { native_histograms: false, protobuf_first: false },
     rule_files: true,

@@ -1,13 +1,14 @@
 //! The engine's front: limits, deadline, instant and range queries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ast::Expr;
+use super::ast::{Expr, selectors};
+use super::charge::Charge;
 use super::{Features, QueryResult, Selections, eval};
 use crate::clock::Clock;
-use crate::model::Timestamp;
+use crate::model::{GoRegex, Matcher, Timestamp};
 use crate::storage::Reader;
 
 /// What holds for every query.
@@ -194,9 +195,29 @@ impl Engine {
         eval::run(self, query, expr, request, reader, Some(selections))
     }
 
+    /// Puts what the regular expressions of a parsed expression take on the account of all queries, from before it waits
+    /// for its turn.
+    ///
+    /// # Errors
+    /// When it is more than one query, or all of them together, may hold.
+    pub fn charge_regexes(&self, expr: &Expr) -> Result<Charge, QueryError> {
+        let matchers = selectors(expr).into_iter().flat_map(|v| &v.matchers);
+        let bytes: u64 = matchers.filter_map(Matcher::regex).map(GoRegex::bytes).sum();
+        let limits = &self.options.limits;
+        if bytes > limits.max_bytes {
+            return Err(QueryError::TooMuchMemory { limit: limits.max_bytes });
+        }
+        let together = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let charge = Charge::of(&self.held, bytes);
+        if together > limits.max_bytes_total {
+            return Err(QueryError::TooMuchMemoryTogether { limit: limits.max_bytes_total });
+        }
+        Ok(charge)
+    }
+
     /// Bytes that all queries hold at present, with results that are still being handed out.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.held.load(std::sync::atomic::Ordering::Relaxed)
+        self.held.load(Ordering::Relaxed)
     }
 }

@@ -23,8 +23,8 @@ pub use ast::selectors;
 pub use charge::Charge;
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
 pub use parser::{
-    Depth, FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, parse,
-    parse_selector, parse_with,
+    Depth, FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, RegexMemory,
+    parse, parse_selector, parse_with,
 };
 pub use printer::format_number;
 pub use selections::Selections;

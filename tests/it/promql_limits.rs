@@ -9,7 +9,7 @@ use crate::util::{Server, encode, until};
 const FORM: [(&str, &str); 1] = [("Content-Type", "application/x-www-form-urlencoded")];
 
 fn start(more: &[&str]) -> Server {
-    let features = "--enable-feature=promql-experimental-functions,promql-duration-expr";
+    let features = "--enable-feature=promql-experimental-functions";
     let server = Server::start(&[&["--query.timeout=20s", features], more].concat(), &[]);
     let text: String = (0..200).map(|i| format!("x{{n=\"{i}\"}} {i}.5\n")).collect();
     assert_eq!(server.send("PUT", "/metrics/job/a", &[], text.as_bytes()).status, 200);
@@ -23,6 +23,8 @@ fn queries_that_attack_are_refused_or_answered() {
     let nested = |open: &str, n: usize, core: &str, close: &str| open.repeat(n) + core + &close.repeat(n);
     let doubling = nested("label_replace(", 60, "x", ", \"n\", \"$1$1\", \"n\", \"(.*)\")");
     let alternatives: Vec<String> = (0..20_000).map(|i| format!("x{i}.*y")).collect();
+    let alternatives = format!("{{__name__=~\"{}\"}}", alternatives.join("|"));
+    let groups = format!("x{{n=~\"{}\"}}", nested("(", 900, "1", ")?"));
     let cases: Vec<(&str, u16, &str)> = vec![
         ("rate(x[290y])", 200, ""),
         ("x offset 292y + x offset -292y", 200, ""),
@@ -34,6 +36,8 @@ fn queries_that_attack_are_refused_or_answered() {
         ("max_over_time(max_over_time(x[1d:1ms])[1d:1ms])", 422, "--query.max-"),
         ("{__name__=~\"(a|b)*c(a|b)*d.*.*.*.*=.*\"}", 200, ""),
         ("{__name__=~\"((a{0,500}){0,500})*\"}", 400, "error parsing regexp"),
+        (&alternatives, 200, ""),
+        (&groups, 200, ""),
         ("count_values(\"v\", max_over_time(x[1m]))", 200, ""),
         ("label_replace(x, \"a\", \"$1\", \"n\", \"(\")", 422, "regular expression"),
         ("quantile(NaN, x) or quantile(Inf, x) or quantile(-Inf, x)", 200, ""),
@@ -58,7 +62,8 @@ fn queries_that_attack_are_refused_or_answered() {
         ("1".to_owned() + &"+1".repeat(10_000), "nests deeper than 400 levels"),
         ("x".to_owned() + &"[5m:]".repeat(10_000), "nests deeper than"),
         ("a".repeat(1_000_000), "--query.max-expression-length"),
-        (format!("{{__name__=~\"{}\"}}", alternatives.join("|")), "error parsing regexp"),
+        (format!("{{__name__=~\"{}\"}}", r"\\pL".repeat(60_000)), "expression too large"),
+        (format!("{{__name__=~\"{}\"}}", "(".repeat(10_000)), "nests too deeply"),
     ] {
         let answer =
             server.send("POST", "/api/v1/query", &FORM, format!("query={}", encode(&query)).as_bytes());
@@ -74,6 +79,20 @@ fn queries_that_attack_are_refused_or_answered() {
     let answer = server.get(&format!("/api/v1/query_range?query={bomb}&start=0&end=10999&step=1"));
     assert!(answer.status == 422 && answer.body.contains("--query.max-"), "{}", answer.body);
     assert_eq!(server.query("x").len(), 200, "the server goes on");
+}
+
+#[test]
+fn regular_expressions_are_bounded_together() {
+    let server = start(&["--query.max-regex-memory=8MiB"]);
+    let one = |i: usize| format!("{{n=~\"\\\\pL{{{i}}}\"}}");
+    assert_eq!(server.get(&format!("/api/v1/query?query={}", encode(&one(20)))).status, 200);
+    let many: Vec<String> = (20..150).map(one).collect();
+    for path in ["query", "format_query", "parse_query", "query_exemplars"] {
+        let form = format!("query={}&start=0&end=1", encode(&many.join(" or ")));
+        let answer = server.send("POST", &format!("/api/v1/{path}"), &FORM, form.as_bytes());
+        assert!(answer.status == 400 && answer.body.contains("--query.max-regex-memory"), "{}", answer.body);
+        assert!(answer.body.len() < 2_000, "the refusal does not repeat what was sent");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ const CASES_MIN: usize = 2000;
 
 /// What both sides have on.
 fn features() -> Features {
-    Features { experimental_functions: true, duration_expressions: true, ..Features::default() }
+    Features { experimental_functions: true, ..Features::default() }
 }
 
 /// Both sides with the same features on.

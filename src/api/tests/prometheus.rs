@@ -1,8 +1,11 @@
 //! Prometheus's own calls.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::support::*;
+use crate::api::LiveConfig;
 use crate::model::MetricType;
 
 #[tokio::test]
@@ -25,6 +28,25 @@ async fn instant_queries_answer_each_type() {
     assert_eq!(matrix["result"][0]["values"], json!([[1_699_999_985, "1"], [1_700_000_000, "0"]]));
     let stats = server.get("/api/v1/query?query=up&stats=all").await.data();
     assert_eq!(stats["stats"]["samples"]["totalQueryableSamples"], 1);
+}
+
+#[tokio::test]
+async fn other_words_for_statistics_are_warned_of() {
+    let server = TestServer::new().await;
+    for (text, warned) in [("", false), ("true", false), ("all", false), ("yes", true)] {
+        for path in ["query?query=1", "query_range?query=1&start=0&end=1&step=1"] {
+            let answer = server.get(&format!("/api/v1/{path}&stats={text}")).await.json();
+            let warnings = if warned {
+                json!([
+                    "value \"yes\" for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\""
+                ])
+            } else {
+                json!(null)
+            };
+            assert_eq!(answer["warnings"], warnings, "{path} {text}");
+            assert_eq!(answer["data"]["stats"].is_object(), !text.is_empty(), "{path} {text}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -75,7 +97,7 @@ async fn bad_queries_are_refused_in_prometheus_words() {
         ("query?query=sum(", 400, "bad_data", r#"invalid parameter "query": 1:"#),
         ("query", 400, "bad_data", r#"invalid parameter "query""#),
         ("query?query=up&timeout=x", 400, "bad_data", r#"invalid parameter "timeout""#),
-        ("query?query=up&limit=-1", 400, "bad_data", "limit must be a non-negative number"),
+        ("query?query=up&limit=-1", 400, "bad_data", "limit must be non-negative"),
         ("query?query=up&lookback_delta=x", 400, "bad_data", "error parsing lookback delta duration"),
         (
             "query_range?query=up&end=1&step=1",
@@ -155,6 +177,7 @@ async fn what_is_stored_is_listed() {
     );
     let known = json!({"up": [{"type": "gauge", "help": "Whether it is up", "unit": ""}]});
     assert_eq!(server.get("/api/v1/metadata").await.data(), known);
+    assert_eq!(server.get("/api/v1/metadata?limit=-1&limit_per_metric=-1").await.data(), known);
     assert_eq!(server.get("/api/v1/metadata?metric=other").await.data(), json!({}));
     let tsdb = server.get("/api/v1/status/tsdb").await.data();
     assert_eq!(tsdb["headStats"]["numSeries"], 2);
@@ -240,14 +263,121 @@ async fn targets_are_shown() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_the_metrics_of_a_target_is_shown() {
+    let server = TestServer::new().await;
+    server.scrape(
+        "job_name: app\nscrape_interval: 15s\nscrape_timeout: 10s\nstatic_configs: [{targets: ['127.0.0.1:1', '127.0.0.1:2']}]\n",
+    );
+    let one = [("job", "app"), ("instance", "127.0.0.1:1")];
+    for name in ["h_bucket", "h_count", "a", "unknown"] {
+        server.store(&[&[("__name__", name)][..], &one].concat(), &[1.0]);
+    }
+    server.store(&[("__name__", "a"), ("job", "app"), ("instance", "127.0.0.1:2")], &[1.0]);
+    server.store(&[("__name__", "b"), ("job", "other")], &[1.0]);
+    server.describe("h", MetricType::Histogram, "How long.");
+    server.describe("a", MetricType::Gauge, "How much.");
+    server.describe("b", MetricType::Gauge, "Of nobody.");
+    let a = |n: u8, metric: Option<&str>| {
+        let target = json!({"instance": format!("127.0.0.1:{n}"), "job": "app"});
+        let mut entry = json!({"target": target, "type": "gauge", "help": "How much.", "unit": ""});
+        if let Some(metric) = metric {
+            entry["metric"] = json!(metric);
+        }
+        entry
+    };
+    let h = json!({"target": {"instance": "127.0.0.1:1", "job": "app"}, "metric": "h", "type": "histogram", "help": "How long.", "unit": ""});
+    for (query, expected) in [
+        ("", json!([a(1, Some("a")), h, a(2, Some("a"))])),
+        ("?metric=a", json!([a(1, None), a(2, None)])),
+        ("?limit=1", json!([a(1, Some("a"))])),
+        ("?match_target=%7Binstance=~%22.*:2%22%7D", json!([a(2, Some("a"))])),
+    ] {
+        assert_eq!(server.get(&format!("/api/v1/targets/metadata{query}")).await.data(), expected, "{query}");
+    }
+    let wrong = server.get("/api/v1/targets/metadata?match_target=x(").await;
+    wrong.refused(400, "bad_data", "match_target");
+}
+
+#[tokio::test]
 async fn the_server_says_what_it_is() {
     let server = TestServer::new().await;
-    assert_eq!(server.get("/api/v1/status/buildinfo").await.data()["version"], "3.5.0+streamgate-0.1.0");
+    assert_eq!(server.get("/api/v1/status/buildinfo").await.data()["version"], "3.14.0+streamgate-0.1.0");
     assert_eq!(server.get("/api/v1/status/runtimeinfo").await.data()["startTime"], "2023-11-14T22:13:15Z");
     assert_eq!(server.get("/api/v1/status/flags").await.data(), json!({}));
     assert_eq!(server.get("/api/v1/status/config").await.data(), json!({"yaml": ""}));
     assert_eq!(server.get("/api/v1/format_query?query=sum(up)by(job)").await.data(), "sum by (job) (up)");
     server.get("/api/v1/format_query?query=sum(").await.refused(400, "bad_data", "parse error");
+}
+
+#[tokio::test]
+async fn a_reload_that_failed_is_told() {
+    let server = TestServer::new().await;
+    let loaded = |failed_at| LiveConfig { loaded_at: 1_700_000_000_000, failed_at, ..LiveConfig::default() };
+    server.live.send_replace(Arc::new(loaded(None)));
+    let info = server.get("/api/v1/status/runtimeinfo").await.data();
+    assert_eq!(
+        [&info["reloadConfigSuccess"], &info["lastConfigTime"], &info["corruptionCount"]],
+        [&json!(true), &json!("2023-11-14T22:13:20Z"), &json!(0)]
+    );
+    assert_eq!(server.get("/api/v1/notifications").await.data(), json!([]));
+    server.live.send_replace(Arc::new(loaded(Some(1_700_000_060_000))));
+    let info = server.get("/api/v1/status/runtimeinfo").await.data();
+    assert_eq!(info["reloadConfigSuccess"], false);
+    assert_eq!(
+        server.get("/api/v1/notifications").await.data(),
+        json!([{"text": "Configuration reload has failed.", "date": "2023-11-14T22:14:20Z", "active": true}])
+    );
+    assert_eq!(
+        server.get("/api/v1/alertmanagers").await.data(),
+        json!({"activeAlertmanagers": [], "droppedAlertmanagers": []})
+    );
+}
+
+#[tokio::test]
+async fn features_are_listed() {
+    let server = TestServer::new().await;
+    let data = server.get("/api/v1/features").await.data();
+    for (category, name, on) in [
+        ("api", "admin", false),
+        ("api", "query_stats", true),
+        ("promql", "duration_expr", true),
+        ("promql", "fill", false),
+        ("promql", "offset", true),
+        ("promql_functions", "rate", true),
+        ("promql_functions", "info", false),
+        ("promql_operators", "limitk", false),
+        ("promql_operators", "</", true),
+        ("promql_operators", "and", true),
+    ] {
+        assert_eq!(data[category][name], on, "{category} {name}");
+    }
+    assert_eq!(data["promql"]["and"], json!(null));
+}
+
+#[tokio::test]
+async fn calculated_durations_are_trees_of_their_own() {
+    let server = TestServer::new().await;
+    let ask = async |query: &str| {
+        let query: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        server.get(&format!("/api/v1/parse_query?query={query}")).await.data()
+    };
+    let number =
+        |val: &str, duration: bool| json!({"type": "numberLiteral", "val": val, "duration": duration});
+    let calculated = |op: &str, lhs: serde_json::Value, rhs: serde_json::Value, wrapped: bool| json!({"type": "durationExpr", "op": op, "lhs": lhs, "rhs": rhs, "wrapped": wrapped});
+    let step = || calculated("step", json!(null), json!(null), false);
+    let plain = ask("foo[5m] offset -(1m)").await;
+    assert_eq!((&plain["range"], &plain["rangeExpr"]), (&json!(300_000), &json!(null)));
+    assert_eq!((&plain["offset"], &plain["offsetExpr"]), (&json!(-60_000), &json!(null)));
+    let matrix = ask("foo[max_of(step(), 5m + 3m)] offset (10m / 2)").await;
+    assert_eq!(matrix["range"], 0);
+    let sum = calculated("+", number("300", true), number("180", true), false);
+    assert_eq!(matrix["rangeExpr"], calculated("max_of", step(), sum, false));
+    assert_eq!(matrix["offsetExpr"], calculated("/", number("600", true), number("2", false), true));
+    let subquery = ask("foo[range():1s * 2] offset -step()").await;
+    assert_eq!(subquery["rangeExpr"], calculated("range", json!(null), json!(null), false));
+    assert_eq!(subquery["stepExpr"], calculated("*", number("1", true), number("2", false), false));
+    assert_eq!(subquery["offsetExpr"], calculated("-", json!(null), step(), false));
+    assert_eq!(subquery["expr"]["offsetExpr"], json!(null));
 }
 
 #[tokio::test]
@@ -275,7 +405,7 @@ async fn parse_errors_say_which_part_is_wrong() {
 async fn trees_have_prometheus_shape() {
     let server = TestServer::new().await;
     let selector = |kind: &str, name: &str| {
-        json!({"type": kind, "name": name, "offset": 0, "timestamp": null, "startOrEnd": null, "anchored": false,
+        json!({"type": kind, "name": name, "offset": 0, "offsetExpr": null, "timestamp": null, "startOrEnd": null, "anchored": false,
             "smoothed": false, "matchers": [{"name": "__name__", "type": "=", "value": name}]})
     };
     let mut shifted = selector("vectorSelector", "up");
@@ -285,6 +415,7 @@ async fn trees_have_prometheus_shape() {
     shifted["startOrEnd"] = json!("end");
     let mut ranged = selector("matrixSelector", "up");
     ranged["range"] = json!(300_000);
+    ranged["rangeExpr"] = json!(null);
     ranged["timestamp"] = json!(12_500);
     for (query, tree) in [
         ("5m", json!({"type": "numberLiteral", "val": "300"})),
@@ -315,8 +446,8 @@ async fn trees_have_prometheus_shape() {
         ),
         (
             "up[5m:] offset 1m",
-            json!({"type": "subquery", "expr": selector("vectorSelector", "up"), "range": 300_000, "step": 0,
-                "offset": 60_000, "timestamp": null, "startOrEnd": null}),
+            json!({"type": "subquery", "expr": selector("vectorSelector", "up"), "range": 300_000, "rangeExpr": null,
+                "step": 0, "stepExpr": null, "offset": 60_000, "offsetExpr": null, "timestamp": null, "startOrEnd": null}),
         ),
     ] {
         let path = format!(
@@ -387,7 +518,7 @@ async fn the_language_is_described() {
     assert_eq!(limitk["feature"], "promql-experimental-functions");
     assert_eq!(limitk["enabled"], false);
     assert_eq!(find("keywords", "offset")["enabled"], true);
-    assert_eq!(find("features", "promql-duration-expr")["enabled"], false);
+    assert_eq!(find("features", "promql-binop-fill-modifiers")["enabled"], false);
 }
 
 #[tokio::test]

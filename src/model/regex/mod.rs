@@ -20,8 +20,14 @@ use regex_syntax::hir::{Hir, Look};
 
 use shape::Shape;
 
-/// A compiled pattern takes at most about this much memory; a pattern that needs more is refused.
-const SIZE_LIMIT: usize = 10 * 1024 * 1024;
+/// A compiled pattern takes at most about this much memory; a pattern that needs more is refused. It is also a bound on
+/// time, for compiling cannot be stopped: some 15 ms for a MiB. `\pL{255}` takes 12 MiB; Go's limit is wider.
+const SIZE_LIMIT: usize = 24 * 1024 * 1024;
+
+/// Patterns of more open parentheses are read and compiled on a thread of their own, for that is done by recursion.
+const NESTING_ON_ANY_STACK: usize = 100;
+/// Enough for the deepest pattern, a build without optimisation included.
+const ROOMY_STACK_BYTES: usize = 64 << 20;
 
 /// A pattern that is no valid RE2 expression.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,6 +51,8 @@ struct Inner {
     /// What the engine is made of if it is needed later: for captures of a pattern that matching knows a shape of.
     hir: Hir,
     engine: OnceLock<Option<meta::Regex>>,
+    /// Whether `hir` nests so deeply that walking it needs a large stack.
+    deep: bool,
 }
 
 impl GoRegex {
@@ -57,10 +65,14 @@ impl GoRegex {
     }
 
     fn compile_anchored(pattern: &str) -> Result<Self, RegexError> {
-        let parsed = parse::parse(pattern, true)?;
-        let shape = Shape::of(&parsed.hir);
-        let hir = Hir::concat(vec![Hir::look(Look::Start), parsed.hir, Hir::look(Look::End)]);
-        Self::build(pattern, parsed.names, shape, hir)
+        let deep = is_deep(pattern);
+        with_room(deep, || {
+            let parsed = parse::parse(pattern, true)?;
+            let shape = Shape::of(&parsed.hir);
+            let hir = Hir::concat(vec![Hir::look(Look::Start), parsed.hir, Hir::look(Look::End)]);
+            Self::build(pattern, parsed.names, shape, hir, deep)
+        })
+        .unwrap_or_else(|| Err(too_large(pattern)))
     }
 
     /// Compiles `pattern` as it stands: it may match anywhere in the text.
@@ -68,19 +80,27 @@ impl GoRegex {
     /// # Errors
     /// When the pattern is invalid or too large.
     pub fn unanchored(pattern: &str) -> Result<Self, RegexError> {
-        let parsed = parse::parse(pattern, false)?;
-        Self::build(pattern, parsed.names, Shape::any(), parsed.hir)
+        let deep = is_deep(pattern);
+        with_room(deep, || {
+            let parsed = parse::parse(pattern, false)?;
+            Self::build(pattern, parsed.names, Shape::any(), parsed.hir, deep)
+        })
+        .unwrap_or_else(|| Err(too_large(pattern)))
     }
 
-    fn build(pattern: &str, names: Vec<(String, usize)>, shape: Shape, hir: Hir) -> Result<Self, RegexError> {
+    fn build(
+        pattern: &str,
+        names: Vec<(String, usize)>,
+        shape: Shape,
+        hir: Hir,
+        deep: bool,
+    ) -> Result<Self, RegexError> {
         let engine = OnceLock::new();
         if !shape.decides() {
-            let compiled = compile(&hir).ok_or_else(|| RegexError {
-                message: format!("error parsing regexp: expression too large: `{}`", shortened(pattern)),
-            })?;
+            let compiled = compile(&hir).ok_or_else(|| too_large(pattern))?;
             engine.get_or_init(|| Some(compiled));
         }
-        let inner = Inner { pattern: pattern.to_owned(), names, shape, hir, engine };
+        let inner = Inner { pattern: pattern.to_owned(), names, shape, hir, engine, deep };
         Ok(GoRegex { inner: Arc::new(inner) })
     }
 
@@ -162,6 +182,12 @@ impl GoRegex {
         self.inner.shape.is_match_non_empty()
     }
 
+    /// About how many bytes it takes in memory, with what matching adds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.inner.pattern.len() + self.inner.shape.bytes() + 2 * self.engine_bytes()) as u64
+    }
+
     /// About how many bytes the engine takes, without what it adds while matching.
     fn engine_bytes(&self) -> usize {
         self.inner.engine.get().and_then(Option::as_ref).map_or(0, meta::Regex::memory_usage)
@@ -169,7 +195,8 @@ impl GoRegex {
 
     /// The engine; `None` if the pattern is a set of literals too large for it.
     fn engine(&self) -> Option<&meta::Regex> {
-        self.inner.engine.get_or_init(|| compile(&self.inner.hir)).as_ref()
+        let Inner { hir, engine, deep, .. } = &*self.inner;
+        engine.get_or_init(|| with_room(*deep, || compile(hir)).flatten()).as_ref()
     }
 }
 
@@ -183,6 +210,35 @@ fn compile(hir: &Hir) -> Option<meta::Regex> {
     let config =
         meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).onepass_size_limit(Some(SIZE_LIMIT / 10));
     meta::Regex::builder().configure(config).build_from_hir(hir).ok()
+}
+
+/// Whether a pattern may nest deeply: escaped parentheses count as well.
+fn is_deep(pattern: &str) -> bool {
+    let (mut open, mut most) = (0_usize, 0);
+    for b in pattern.bytes() {
+        match b {
+            b'(' => open += 1,
+            b')' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most > NESTING_ON_ANY_STACK
+}
+
+/// Does the work, on a thread with a large stack if it is needed; `None` if there is no such thread to be had.
+fn with_room<T: Send>(roomy: bool, work: impl FnOnce() -> T + Send) -> Option<T> {
+    if !roomy {
+        return Some(work());
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(ROOMY_STACK_BYTES).spawn_scoped(scope, work);
+        thread.ok()?.join().ok()
+    })
+}
+
+fn too_large(pattern: &str) -> RegexError {
+    RegexError { message: format!("error parsing regexp: expression too large: `{}`", shortened(pattern)) }
 }
 
 /// At most the first hundred characters.

@@ -7,8 +7,11 @@ use regex_syntax::hir::{Capture, Class, ClassUnicode, ClassUnicodeRange, Hir, Lo
 use super::RegexError;
 use super::perl::{perl, posix, ranges, unicode};
 
-/// How many groups may stand within each other; Go allows a thousand, but nobody writes a hundred.
-const MAX_DEPTH: usize = 150;
+/// How many groups may stand within each other, as in Go.
+const MAX_DEPTH: usize = 1000;
+
+/// How many ranges the named classes of a pattern may have together: 32 MiB of them. `\pL` has some six hundred.
+const MAX_RANGES: usize = 4 << 20;
 
 /// How often something may be repeated, nested repetitions multiplied.
 const MAX_REPEAT: u32 = 1000;
@@ -23,7 +26,7 @@ pub(super) struct Parsed {
 /// Reads a pattern; with `dot_newline` as if within `(?s:…)`.
 pub(super) fn parse(pattern: &str, dot_newline: bool) -> Result<Parsed, RegexError> {
     let flags = Flags { dot_newline, ..Flags::default() };
-    let mut parser = Parser { pattern, at: 0, flags, groups: 0, names: Vec::new(), depth: 0 };
+    let mut parser = Parser { pattern, at: 0, flags, groups: 0, names: Vec::new(), depth: 0, ranges: 0 };
     let (hir, _) = parser.alternation()?;
     if parser.at < pattern.len() {
         return Err(error("unexpected )", pattern));
@@ -47,6 +50,8 @@ struct Parser<'a> {
     groups: u32,
     names: Vec<(String, usize)>,
     depth: usize,
+    /// Ranges of named classes so far.
+    ranges: usize,
 }
 
 fn error(what: &str, text: &str) -> RegexError {
@@ -267,7 +272,7 @@ impl<'a> Parser<'a> {
         });
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(error("expression nests too deeply", self.pattern));
+            return Err(error("expression nests too deeply", &super::shortened(self.pattern)));
         }
         let (hir, repeats) = self.alternation()?;
         self.depth -= 1;
@@ -347,7 +352,12 @@ impl<'a> Parser<'a> {
             None => return Err(invalid(rest)),
         };
         let (caret, name) = name.strip_prefix('^').map_or((false, name), |n| (true, n));
-        let mut class = self.folded(unicode(name).ok_or_else(|| invalid(whole))?);
+        let class = unicode(name).ok_or_else(|| invalid(whole))?;
+        self.ranges += class.ranges().len();
+        if self.ranges > MAX_RANGES {
+            return Err(super::too_large(self.pattern));
+        }
+        let mut class = self.folded(class);
         if caret != (letter == 'P') {
             class.negate();
         }

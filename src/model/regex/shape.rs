@@ -102,6 +102,12 @@ impl Shape {
         if let Rule::Literals(set) = &self.rule { Some(set) } else { None }
     }
 
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let set: usize = self.literals().iter().flat_map(|set| set.iter()).map(|l| 24 + l.len()).sum();
+        set + self.prefix.len() + self.suffix.len() + self.contains.len()
+    }
+
     pub(super) fn is_match_all(&self) -> bool {
         matches!(self.rule, Rule::Affixes { gap: 0 }) && self.prefix.is_empty() && self.suffix.is_empty()
     }

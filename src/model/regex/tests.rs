@@ -178,6 +178,34 @@ fn tells_the_index_what_it_can() {
 }
 
 #[test]
+fn patterns_may_nest_as_deeply_as_gos() {
+    let nested = |open: &str, n: usize, close: &str| open.repeat(n) + "x" + &close.repeat(n);
+    let groups = GoRegex::anchored(&nested("(", 990, ")?")).unwrap();
+    assert!(groups.is_match("x") && groups.is_match("") && !groups.is_match("xx"));
+    // A shape decides on this one: what captures need is compiled later.
+    let literal = GoRegex::anchored(&nested("(", 990, ")")).unwrap();
+    assert!(literal.is_match("x") && literal.literals().is_some());
+    assert_eq!(literal.expand("x", "$1-$990").as_deref(), Some("x-x"));
+    assert!(GoRegex::unanchored(&nested("(?:a|", 990, ")")).unwrap().is_match("x"));
+    for open in ["(", "(?:", "(?P<n>"] {
+        let error = GoRegex::anchored(&nested(open, 1001, ")")).unwrap_err().message;
+        assert!(error.starts_with("error parsing regexp: expression nests too deeply"), "{error}");
+    }
+}
+
+#[test]
+fn patterns_may_be_large_but_not_boundless() {
+    let letters = GoRegex::anchored(r"\pL{255}").unwrap();
+    assert!(letters.is_match(&"é".repeat(255)) && !letters.is_match(&"é".repeat(254)));
+    assert!((20 << 20..30 << 20).contains(&letters.bytes()), "{}", letters.bytes());
+    for pattern in [r"\pL".repeat(10_000), format!("(?i)[{}]", r"\pL".repeat(20_000))] {
+        let error = GoRegex::anchored(&pattern).unwrap_err().message;
+        assert!(error.starts_with("error parsing regexp: expression too large"), "{error}");
+        assert!(error.len() < 200);
+    }
+}
+
+#[test]
 fn a_large_set_of_literals_needs_no_engine() {
     let words: Vec<String> = (0..15_000).map(|i| format!("host-{i}\\.example\\.org")).collect();
     let regex = GoRegex::anchored(&words.join("|")).unwrap();

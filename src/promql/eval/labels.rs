@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use foldhash::fast::RandomState;
 
 use super::columns::{ABSENT, Columns, FLOAT};
-use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::context::{Context, Grid, Held, Result, fail, unwrap_parens};
 use super::over_time::checked_label_name;
 use super::pace::LABELS;
 use super::sorted;
@@ -98,6 +98,9 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
     let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
     let invalid = || fail(format!("invalid regular expression in label_replace(): {pattern}"));
     let Ok(regex) = GoRegex::anchored(pattern) else { return invalid() };
+    // One stands in the other where calls stand within each other.
+    let held = Held { samples: 0, bytes: regex.bytes() };
+    ctx.hold(held)?;
     // Prometheus reads the pattern within a group: a `\Q` without its `\E` takes what closes that.
     if pattern.contains("\\Q") && GoRegex::unanchored(&format!("^(?s:{pattern})$")).is_err() {
         return invalid();
@@ -120,6 +123,8 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
             s.drop_name = false;
         }
     }
+    drop(regex);
+    ctx.samples.release(held);
     unite(ctx, columns)
 }
 

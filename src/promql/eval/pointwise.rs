@@ -23,7 +23,7 @@ enum Change {
     Date(fn(&Date) -> f64),
     /// The evaluation time.
     Timestamp,
-    /// 0: the start time of what was computed.
+    /// Nothing: what was computed has no start time.
     NoStart,
 }
 
@@ -230,15 +230,15 @@ fn apply_in<L>(change: &Change, columns: &mut Columns<L>, slots: std::ops::Range
                 }
             }
         }
-        Change::Timestamp | Change::NoStart => {
-            let time = |slot: usize| grid.time(slot % steps) as f64 / 1000.0;
+        Change::Timestamp => {
             for slot in slots {
                 if columns.kinds[slot] != ABSENT {
                     columns.kinds[slot] = FLOAT;
-                    columns.values[slot] = if matches!(change, Change::Timestamp) { time(slot) } else { 0.0 };
+                    columns.values[slot] = grid.time(slot % steps) as f64 / 1000.0;
                 }
             }
         }
+        Change::NoStart => columns.kinds[slots].fill(ABSENT),
     }
 }
 
@@ -275,7 +275,8 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
     let Some(argument) = call.args.first() else { return Ok(None) };
     let take = match call.function {
         "timestamp" => Some(Take::Time),
-        "start_timestamp" => Some(Take::Start),
+        // Without the feature no sample has a start time.
+        "start_timestamp" if ctx.options.features.use_start_timestamps => Some(Take::Start),
         _ => None,
     };
     if let Some(take) = take

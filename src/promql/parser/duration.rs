@@ -39,14 +39,9 @@ impl Parser<'_> {
     /// The duration behind `offset`.
     pub(super) fn offset_duration(&mut self) -> Result<(DurationExpr, usize), ParseError> {
         let context = Context::Offset;
-        let (mut signs, mut negative) = (0, false);
+        let mut negative = false;
         while matches!(self.peek(), Kind::Add | Kind::Sub) {
-            let sign = self.take();
-            negative ^= sign.kind == Kind::Sub;
-            signs += 1;
-            if signs == 2 {
-                self.need_duration_expressions(&sign.pos)?;
-            }
+            negative ^= self.take().kind == Kind::Sub;
         }
         let (mut duration, _, depth) = self.duration_primary(context)?;
         if negative {
@@ -85,7 +80,6 @@ impl Parser<'_> {
             let next = if op == BinaryOp::Pow { POW } else { precedence + 1 };
             let (rhs, rhs_pos, rhs_depth) = self.duration(next, context)?;
             self.leave();
-            self.need_duration_expressions(&pos)?;
             let zero =
                 matches!(rhs, DurationExpr::Literal(0)) || matches!(rhs, DurationExpr::Number(n) if n == 0.0);
             match op {
@@ -149,22 +143,17 @@ impl Parser<'_> {
                 if !self.accept(Kind::RightParen) {
                     return Err(self.unexpected_in(context));
                 }
-                (DurationExpr::Paren(Box::new(inner)), depth + 1)
+                match inner {
+                    // Parentheses around a single duration leave no trace, as upstream.
+                    DurationExpr::Literal(_) | DurationExpr::Number(_) => (inner, depth + 1),
+                    _ => (DurationExpr::Paren(Box::new(inner)), depth + 1),
+                }
             }
             _ => return Err(self.unexpected_in(context)),
         };
         let pos = start..self.taken_end();
-        self.need_duration_expressions(&pos)?;
         let depth = self.nested(duration.1, &pos)?;
         Ok((duration.0, pos, depth))
-    }
-
-    fn need_duration_expressions(&self, pos: &Pos) -> Result<(), ParseError> {
-        if self.features.duration_expressions {
-            return Ok(());
-        }
-        let hint = Some("it needs --enable-feature=promql-duration-expr".to_owned());
-        Err(self.error(pos.clone(), "experimental duration expression is not enabled").with_hint(hint))
     }
 
     fn unexpected_in(&self, context: Context) -> ParseError {

@@ -28,6 +28,8 @@ pub(super) struct Parser<'a> {
     depth: usize,
     /// How many aggregations are open: an unexpected token then is one "in aggregation".
     aggregations: usize,
+    /// Bytes of the regular expressions so far.
+    pub(super) regex_bytes: u64,
 }
 
 /// An expression, and how deeply it nests.
@@ -36,7 +38,7 @@ type Parsed = Result<(Expr, usize), ParseError>;
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, tokens: Tokens, features: Features) -> Self {
         let Tokens { tokens, error } = tokens;
-        Parser { text, tokens, lexical: error, next: 0, features, depth: 0, aggregations: 0 }
+        Parser { text, tokens, lexical: error, next: 0, features, depth: 0, aggregations: 0, regex_bytes: 0 }
     }
 
     /// All tokens of the text, as far as it could be cut.

@@ -6,7 +6,6 @@ use super::{MAX_DEPTH, MAX_NESTING};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     pub experimental_functions: bool,
-    pub duration_expressions: bool,
     pub extended_range_selectors: bool,
     pub binop_fill_modifiers: bool,
     pub delayed_name_removal: bool,
@@ -16,6 +15,38 @@ pub struct Features {
     pub use_start_timestamps: bool,
     /// No part of the language, but a bound on it.
     pub depth: Depth,
+    /// Another one.
+    pub regexes: RegexMemory,
+}
+
+/// How many bytes the compiled regular expressions of one expression may take: `--query.max-regex-memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegexMemory(pub u64);
+
+impl Default for RegexMemory {
+    fn default() -> Self {
+        RegexMemory::DEFAULT
+    }
+}
+
+impl RegexMemory {
+    /// Room for the largest pattern that is compiled at all.
+    pub const DEFAULT: RegexMemory = RegexMemory(64 << 20);
+
+    /// Counts one more pattern; the reason if it is too much.
+    ///
+    /// # Errors
+    /// When all that were counted take more than this.
+    pub fn count(self, used: &mut u64, more: u64) -> Result<(), String> {
+        *used += more;
+        if *used <= self.0 {
+            return Ok(());
+        }
+        let mib = self.0 >> 20;
+        Err(format!(
+            "the compiled regular expressions take more than {mib} MiB up to here; raise the limit with --query.max-regex-memory"
+        ))
+    }
 }
 
 /// How deep an expression may be: `--query.max-expression-depth`.
@@ -87,11 +118,6 @@ pub static FEATURES: &[FeatureSpec] = &[
         switch: |f| &mut f.delayed_name_removal,
     },
     FeatureSpec {
-        name: "promql-duration-expr",
-        doc: "durations that are calculated: `[5m * 2]`, `step()`, `range()`, `min_of`, `max_of`",
-        switch: |f| &mut f.duration_expressions,
-    },
-    FeatureSpec {
         name: "promql-experimental-functions",
         doc: "the functions and aggregations marked †",
         switch: |f| &mut f.experimental_functions,
@@ -108,7 +134,7 @@ pub static FEATURES: &[FeatureSpec] = &[
     },
     FeatureSpec {
         name: "use-start-timestamps",
-        doc: "rates and `resets` take the start times of samples into account",
+        doc: "rates and `resets` take the start times of samples into account, and `start_timestamp` shows them",
         switch: |f| &mut f.use_start_timestamps,
     },
 ];

@@ -19,7 +19,7 @@ mod selector;
 mod tests;
 
 pub use error::ParseError;
-pub use features::{Depth, FEATURES, FeatureSpec, Features};
+pub use features::{Depth, FEATURES, FeatureSpec, Features, RegexMemory};
 
 use super::ast::{Expr, ExprKind};
 use super::lexer::{Kind, tokenize};

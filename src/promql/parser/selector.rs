@@ -2,7 +2,7 @@
 
 use super::ParseError;
 use super::expr::Parser;
-use crate::model::{METRIC_NAME, MatchOp, Matcher};
+use crate::model::{GoRegex, METRIC_NAME, MatchOp, Matcher};
 use crate::promql::ast::{Expr, ExprKind, RangeMode, TimeShift, VectorSelector};
 use crate::promql::lexer::Kind;
 
@@ -73,7 +73,11 @@ impl Parser<'_> {
                 self.utf8_value(&value, "error parsing regexp: invalid UTF-8: ")?
             }
         };
-        Matcher::new(op, name, value).map_err(|e| self.error(pos, e.message))
+        let matcher = Matcher::new(op, name, value).map_err(|e| self.error(pos.clone(), e.message))?;
+        let bytes = matcher.regex().map_or(0, GoRegex::bytes);
+        let counted = self.features.regexes.count(&mut self.regex_bytes, bytes);
+        counted.map_err(|reason| self.error(pos, reason))?;
+        Ok(matcher)
     }
 
     /// `(a, b)` behind `by`, `on`, `group_left` and the like.

@@ -204,7 +204,6 @@ fn says_what_prometheus_says() {
         ("foo[5m{", "1:7: unexpected \"{\" in subquery or range, expected \":\" or \"]\""),
         ("foo[0s]", "1:5: duration must be greater than 0"),
         ("foo[-5m]", "1:5: duration must be greater than 0"),
-        ("foo[5m + 5m]", "1:5: experimental duration expression is not enabled"),
         ("foo[5m][5m]", "1:8: ranges only allowed for vector selectors"),
         ("foo[5m] [5m:]", "1:1: subquery is only allowed on instant vector, got matrix instead"),
         ("foo offset 5m offset 3m", "1:1: offset may not be set multiple times"),
@@ -255,13 +254,22 @@ fn says_what_prometheus_says() {
 fn an_offset_may_have_several_signs() {
     let all = |text: &str| parse_with(text, Features::all()).map(|e| e.to_string()).map_err(|e| e.message);
     assert_eq!(all("up offset --5m"), Ok("up offset 5m".to_owned()));
-    assert_eq!(all("up offset -+- -(5m)"), Ok("up offset -(5m)".to_owned()));
-    assert_eq!(
-        parse("up offset - -5m").unwrap_err().message,
-        "experimental duration expression is not enabled"
-    );
+    assert_eq!(all("up offset -+- -(5m)"), Ok("up offset -5m".to_owned()));
     // Behind the sign comes a duration, not a sum.
     assert!(all("up offset -").is_err());
+}
+
+#[test]
+fn regular_expressions_of_an_expression_are_bounded_together() {
+    let features = Features { regexes: RegexMemory(1 << 20), ..Features::all() };
+    let one = r#"{a=~"\\pL{7}"}"#;
+    assert!(parse_with(one, features).is_ok());
+    let error = parse_with(&format!("{one} or {one} or 1"), features).unwrap_err();
+    assert_eq!(error.pos.start, one.len() + 5);
+    assert_eq!(
+        error.message,
+        "the compiled regular expressions take more than 1 MiB up to here; raise the limit with --query.max-regex-memory"
+    );
 }
 
 #[test]
