@@ -272,8 +272,12 @@ impl Tail {
             out.extend_from_slice(b"],");
         }
         let sums = format!(
-            "\"totalQueryableSamples\":{},\"peakSamples\":{}}},\"series\":{{\"selected\":{}}},\"memory\":{{\"peakBytes\":{}}}",
-            stats.total_samples, stats.peak_samples, stats.series_selected, stats.peak_bytes
+            "\"totalQueryableSamples\":{},\"samplesRead\":{},\"peakSamples\":{}}},\"series\":{{\"selected\":{}}},\"memory\":{{\"peakBytes\":{}}}",
+            stats.total_samples,
+            stats.samples_read,
+            stats.peak_samples,
+            stats.series_selected,
+            stats.peak_bytes
         );
         out.extend_from_slice(sums.as_bytes());
         for (i, node) in self.profile.iter().enumerate() {

@@ -58,6 +58,7 @@ fn language(on: Features) -> Category {
     all.extend(words.map(|k| (k.word, k.feature.is_none_or(is_on))));
     all.insert("delayed_name_removal", on.delayed_name_removal);
     all.insert("per_step_stats", on.per_step_stats);
+    all.insert("type_and_unit_labels", on.type_and_unit_labels);
     all.insert("use_start_timestamps", on.use_start_timestamps);
     all
 }

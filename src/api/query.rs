@@ -119,6 +119,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     request.per_step = params.get("stats") == "all" && state.engine.options().features.per_step_stats;
     let stats_warning = deprecated_stats(params.get("stats"));
     request.timeout = timeout(params)?;
+    let asks_for_less = request.timeout.is_some_and(|t| t < state.engine.options().limits.timeout);
     request.lookback_ms = lookback(params)?;
     let text = query_text(params, &state)?.to_owned();
     let pool = state.queries.clone();
@@ -161,9 +162,14 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         Err(work) => pool.run(work).await,
     };
     let (result, times) = done.map_err(|mut e| {
-        if e.kind == ErrorKind::Unavailable {
-            e.message.push_str("; --query.max-queue lets more wait, --query.max-concurrency lets more run");
-        }
+        e.message.push_str(match e.kind {
+            ErrorKind::Unavailable => {
+                "; --query.max-queue lets more wait, --query.max-concurrency lets more run"
+            }
+            ErrorKind::Timeout if asks_for_less => "; its own parameter timeout allowed no more",
+            ErrorKind::Timeout => "; --query.timeout lets queries take longer",
+            _ => "",
+        });
         e
     })?;
     Ok(answer::response(result, times))

@@ -212,13 +212,8 @@ pub(super) struct Enabled {
 }
 
 /// Names of features of other parts than the language.
-const OTHER_FEATURES: [&str; 5] = [
-    EXEMPLAR_STORAGE,
-    "created-timestamp-zero-ingestion",
-    "native-histograms",
-    "st-storage",
-    "type-and-unit-labels",
-];
+const OTHER_FEATURES: [&str; 4] =
+    [EXEMPLAR_STORAGE, "created-timestamp-zero-ingestion", "native-histograms", "st-storage"];
 
 impl Enabled {
     /// Switches on what has this name, in each part that has something; false if none has.

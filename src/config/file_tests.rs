@@ -8,6 +8,7 @@ const OPTIONS: LoadOptions = LoadOptions {
         delayed_name_removal: false,
         per_step_stats: false,
         use_start_timestamps: false,
+        type_and_unit_labels: false,
         depth: crate::promql::Depth::DEFAULT,
         regexes: crate::promql::RegexMemory::DEFAULT,
     },

@@ -57,6 +57,8 @@ pub struct QueryStats {
     /// Samples that the query read, as Prometheus counts them.
     pub total_samples: u64,
     /// The most samples that it held at once.
+    /// Samples that were taken from storage: one that is in several windows of a range counts once.
+    pub samples_read: u64,
     pub peak_samples: u64,
     pub series_selected: u64,
     /// The most bytes of tables that it held at once.

@@ -106,6 +106,8 @@ fn results_and_steps_are_limited_by_flags() {
     let (status, text) = range("1", 51);
     assert!(status == 400 && text.contains("--query.max-steps"), "{text}");
     assert_eq!(range("1", 50).0, 200);
+    let answer = server.get("/api/v1/query?timeout=0&query=x");
+    assert!(answer.status == 503 && answer.body.contains("its own parameter timeout"), "{}", answer.body);
     let answer = server.get(&format!("/api/v1/query?query={}", encode("x + 1")));
     assert!(answer.status == 422 && answer.body.contains("--query.max-series"), "{}", answer.body);
     assert_eq!(server.query("topk(100, x)").len(), 100);

@@ -28,6 +28,7 @@ async fn instant_queries_answer_each_type() {
     assert_eq!(matrix["result"][0]["values"], json!([[1_699_999_985, "1"], [1_700_000_000, "0"]]));
     let stats = server.get("/api/v1/query?query=up&stats=all").await.data();
     assert_eq!(stats["stats"]["samples"]["totalQueryableSamples"], 1);
+    assert_eq!(stats["stats"]["samples"]["samplesRead"], 1);
 }
 
 #[tokio::test]

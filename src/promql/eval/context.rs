@@ -125,6 +125,8 @@ pub(super) struct SampleCount<'a> {
     /// Samples of each step of the query, if it asks for them.
     steps: Option<Vec<AtomicU64>>,
     pub total: AtomicU64,
+    /// Samples taken from storage: one that several windows share counts once.
+    pub fetched: AtomicU64,
     pub series: AtomicU64,
 }
 
@@ -140,6 +142,7 @@ impl<'a> SampleCount<'a> {
             uncounted: AtomicUsize::default(),
             steps: None,
             total: AtomicU64::default(),
+            fetched: AtomicU64::default(),
             series: AtomicU64::default(),
         }
     }
@@ -175,6 +178,11 @@ impl<'a> SampleCount<'a> {
         if self.counts() {
             self.total.fetch_add(samples, Ordering::Relaxed);
         }
+    }
+
+    /// Counts samples that were taken from storage, be it for a subquery.
+    pub fn fetch(&self, samples: u64) {
+        self.fetched.fetch_add(samples, Ordering::Relaxed);
     }
 
     fn counts(&self) -> bool {

@@ -301,6 +301,7 @@ pub(super) fn smoothed_selector(
             let hists = inside(&hists, t.saturating_sub(lookback), t.saturating_add(lookback));
             let read = (floats.len() + hists.len()) as u64;
             ctx.samples.read(read);
+            ctx.samples.fetch(read);
             if ctx.samples.by_step() {
                 ctx.samples.read_at(step, read);
             }

@@ -140,6 +140,7 @@ pub(super) fn run(
         annotations: ctx.notes.finish(query),
         stats: QueryStats {
             total_samples: ctx.samples.total.load(Ordering::Relaxed),
+            samples_read: ctx.samples.fetched.load(Ordering::Relaxed),
             peak_samples: ctx.samples.peak(),
             series_selected: ctx.samples.series.load(Ordering::Relaxed),
             peak_bytes: ctx.samples.peak_bytes(),

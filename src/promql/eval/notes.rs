@@ -139,6 +139,17 @@ impl Notes {
         );
     }
 
+    /// `kind` is what the label `__type__` says.
+    pub fn maybe_not_a_counter_by_type(&self, name: &str, kind: &str, pos: &Pos) {
+        let (name, kind) = (quoted(name), quoted(kind));
+        self.info(
+            format!(
+                "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind}: {name}"
+            ),
+            pos,
+        );
+    }
+
     pub fn incompatible_types(&self, left: &str, operator: &str, right: &str, pos: &Pos) {
         self.info(
             format!(

@@ -371,11 +371,19 @@ fn last_two(w: &Window<'_>, counter: bool) -> Option<f64> {
     Some(if counter { growth / seconds } else { growth })
 }
 
-/// `rate` and `increase` of something whose name is not that of a counter get an info.
+/// `rate` and `increase` of something that is no counter by its name, or by its type where series carry that, get an
+/// info.
 pub(super) fn note_unlikely_counter(job: &RangeJob<'_, '_>, kinds: &[u8]) {
-    let name = job.metric();
-    let usual = ["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end));
-    if !name.is_empty() && !usual && kinds.contains(&FLOAT) {
-        job.ctx.notes.maybe_not_a_counter(name, job.pos);
+    let (name, notes) = (job.metric(), &job.ctx.notes);
+    if name.is_empty() || !kinds.contains(&FLOAT) {
+        return;
+    }
+    if job.ctx.options.features.type_and_unit_labels {
+        let kind = job.label("__type__");
+        if !matches!(kind, "counter" | "histogram") {
+            notes.maybe_not_a_counter_by_type(name, kind, job.pos);
+        }
+    } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|end| name.ends_with(end)) {
+        notes.maybe_not_a_counter(name, job.pos);
     }
 }

@@ -139,6 +139,7 @@ impl Context<'_> {
                 read += found;
             }
             self.samples.read(read);
+            self.samples.fetch(read);
             Ok(())
         });
         Rows { count, fill, table, cost: times.len, duplicates: Duplicates::Impossible }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::columns::{ABSENT, FLOAT, HISTOGRAM, Lazy, RowLabels};
 use super::context::Grid;
 use super::subquery::Joined;
-use crate::model::{CounterResetHint, FloatHistogram, METRIC_NAME, is_stale_marker};
+use crate::model::{CounterResetHint, FloatHistogram, is_stale_marker};
 use crate::storage::{LabelTable, Samples, Selection};
 
 /// Where the samples of a range vector come from.
@@ -55,17 +55,15 @@ impl Source {
         }
     }
 
-    /// The metric name of a series; empty if there is none.
-    pub fn metric(&self, i: usize) -> &str {
+    /// A label of a series; empty if it has none of this name.
+    pub fn label(&self, i: usize, name: &str) -> &str {
         match self {
             Source::Storage { series, .. } => {
                 let mut pairs = series.table().pairs(i as u32);
-                pairs.find(|(n, _)| *n == METRIC_NAME).map_or("", |(_, v)| v)
+                pairs.find(|(n, _)| *n == name).map_or("", |(_, v)| v)
             }
-            Source::Table(rows, _) => {
-                rows.columns.series[i].labels.get(&rows.table, METRIC_NAME).unwrap_or("")
-            }
-            Source::Joined(joined) => joined.series[i].0.labels.get(METRIC_NAME).unwrap_or(""),
+            Source::Table(rows, _) => rows.columns.series[i].labels.get(&rows.table, name).unwrap_or(""),
+            Source::Joined(joined) => joined.series[i].0.labels.get(name).unwrap_or(""),
         }
     }
 

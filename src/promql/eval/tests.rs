@@ -153,6 +153,74 @@ fn samples_are_counted_by_step_as_prometheus_does() {
 }
 
 #[test]
+fn samples_of_overlapping_windows_are_read_once() {
+    let storage = storage(5, 100);
+    let range = QueryRequest::range(60_000, 120_000, 30_000);
+    for (query, total, read) in [
+        ("x_total", 15, 15),
+        ("rate(x_total[1m])", 60, 40),
+        ("rate(x_total[15s])", 15, 15),
+        ("rate(x_total[1m] @ 60)", 60, 20),
+        ("max_over_time(x_total[1m:30s])", 30, 20),
+        ("absent_over_time(x_total[1m])", 60, 40),
+        ("time()", 0, 0),
+    ] {
+        let stats = run(query, &range, QueryLimits::default(), &storage).unwrap().stats;
+        assert_eq!((stats.total_samples, stats.samples_read), (total, read), "{query}");
+    }
+}
+
+#[test]
+fn features_say_how_a_counter_is_known() {
+    let storage = Storage::open(StorageOptions::default()).unwrap();
+    let mut appender = storage.appender();
+    for (name, kind) in [("a_total", "gauge"), ("b", "counter"), ("c_bucket", "histogram"), ("d_total", "")] {
+        let labels = Labels::from_pairs([("__name__", name), ("__type__", kind), ("n", name)]);
+        let series = appender.series(&labels).unwrap();
+        for s in 0..4 {
+            appender.append(series, s * 15_000, s as f64).unwrap();
+        }
+    }
+    appender.commit().unwrap();
+    let infos = |type_and_unit_labels: bool| {
+        let features = Features { type_and_unit_labels, ..Features::default() };
+        let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() }, Clock::system());
+        let query = "rate({__name__=~\".+\"}[1m])";
+        let expr = parse_with(query, features).unwrap();
+        let result = engine.evaluate(query, &expr, &QueryRequest::instant(45_000), &storage.reader());
+        result.map(|r| r.annotations.infos).unwrap_or_else(|e| vec![e.to_string()])
+    };
+    let by_type = |got: &str, name: &str| {
+        format!(
+            "PromQL info: metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", \
+             got \"{got}\": \"{name}\" (1:6)"
+        )
+    };
+    assert_eq!(infos(true), [by_type("", "d_total"), by_type("gauge", "a_total")]);
+    let by_name = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"b\" (1:6)";
+    assert_eq!(infos(false), [by_name]);
+}
+
+#[test]
+fn start_times_show_only_with_their_feature() {
+    let storage = storage(5, 100);
+    let rows = |use_start_timestamps: bool, query: &str| {
+        let features = Features { use_start_timestamps, ..Features::all() };
+        let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() }, Clock::system());
+        let expr = parse_with(query, features).unwrap();
+        let request = QueryRequest::range(60_000, 120_000, 30_000);
+        match engine.evaluate(query, &expr, &request, &storage.reader()).unwrap().value {
+            Value::Matrix(rows) => rows.len(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for query in ["start_timestamp(x_total)", "start_timestamp(x_total @ 60)", "start_timestamp((x_total))"] {
+        assert_eq!((rows(false, query), rows(true, query)), (0, 5), "{query}");
+    }
+    assert_eq!(rows(true, "start_timestamp(-x_total)"), 0);
+}
+
+#[test]
 fn a_profile_tells_what_each_part_cost() {
     let storage = storage(50, 100);
     let range = QueryRequest { profile: true, ..QueryRequest::range(60_000, 600_000, 60_000) };

@@ -10,7 +10,7 @@ use super::rows::{Duplicates, Rows};
 use super::selector::{HISTOGRAM_READ, has_one_name};
 use super::source::Source;
 use super::{labels, rate, sorted};
-use crate::model::FloatHistogram;
+use crate::model::{FloatHistogram, METRIC_NAME};
 use crate::promql::MatrixSeries;
 use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, ValueType};
 use crate::storage::{Need, Samples};
@@ -214,8 +214,9 @@ impl Context<'_> {
                 let job =
                     RangeJob { ctx: self, pos, source: &source, series: i, spec, grid, scalars: &scalars };
                 let row = out.push_row(labels, dropped);
-                let read = function.fill(&job, samples, out, row);
-                self.samples.read(read?);
+                let read = function.fill(&job, samples, out, row)?;
+                self.samples.read(read);
+                self.count_fetched(&source, samples, read);
                 self.count_steps(&spec, samples, grid);
                 if !out.has_points(row) {
                     out.pop_row();
@@ -236,6 +237,15 @@ impl Context<'_> {
             self.check()
         });
         Ok(Some(Rows { count, fill, table, cost: cost.min(1 << 24), duplicates }))
+    }
+
+    /// Counts the samples that the windows over a series of the source hold, `read` in all: windows that overlap hold
+    /// whatever was loaded, others each its own.
+    fn count_fetched(&self, source: &Source, samples: &Samples, read: u64) {
+        if let Source::Storage { .. } = source {
+            let in_histograms = samples.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+            self.samples.fetch(read.min(samples.ts.len() as u64 + in_histograms));
+        }
     }
 
     /// Counts the samples of each window, if the query asks for that.
@@ -299,6 +309,7 @@ impl Context<'_> {
             }
             let read = spec.slide(samples, grid, |step, _| present[step] = true);
             self.samples.read(read);
+            self.count_fetched(&source, samples, read);
             self.count_steps(&spec, samples, grid);
         }
         Ok(labels::absent(argument, &present))
@@ -332,6 +343,7 @@ impl Context<'_> {
             self.hold(held)?;
             self.samples.read_at(0, held);
             self.samples.read(held);
+            self.count_fetched(&source, samples, held);
             if samples.is_empty() {
                 continue;
             }
@@ -374,7 +386,12 @@ pub(super) struct RangeJob<'a, 'c> {
 impl RangeJob<'_, '_> {
     /// The metric name, for annotations; empty if there is none.
     pub fn metric(&self) -> &str {
-        self.source.metric(self.series)
+        self.label(METRIC_NAME)
+    }
+
+    /// A label of the series; empty if it has none of this name.
+    pub fn label(&self, name: &str) -> &str {
+        self.source.label(self.series, name)
     }
 
     /// Fills a row with what `f` makes of each window. Stops in between if the query is to stop; the next check says so.

@@ -161,11 +161,12 @@ pub fn markdown() -> String {
     _ = write!(
         out,
         "\n## Bounds\n\nAn expression may have {} KiB, parentheses, calls, signs and `^` may stand {} deep within each other, and\n\
-         other operators may form chains of {} (`--query.max-expression-depth`). What a query may cost has limits of its own: see\n\
-         `docs/api.md`.\n",
+         other operators may form chains of {} (`--query.max-expression-depth`). Its regular expressions may take {} MiB once they\n\
+         are compiled (`--query.max-regex-memory`). What a query may cost has limits of its own: see `docs/api.md`.\n",
         MAX_LENGTH / 1024,
         crate::promql::MAX_NESTING,
         crate::promql::MAX_DEPTH,
+        crate::promql::RegexMemory::DEFAULT.0 >> 20,
     );
     out
 }

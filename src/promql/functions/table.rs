@@ -102,7 +102,7 @@ static FUNCTIONS: &[FunctionSpec] = &[
     f("double_exponential_smoothing", &[Matrix, Scalar, Scalar], 0, Vector, true, "the samples smoothed with a smoothing and a trend factor"),
     f("end", &[], 0, Scalar, true, "the end of the query as a Unix time in seconds").timed(),
     f("exp", &[Vector], 0, Vector, false, "e raised to each sample"),
-    f("first_over_time", &[Matrix], 0, Vector, true, "the oldest sample in the range"),
+    f("first_over_time", &[Matrix], 0, Vector, false, "the oldest sample in the range"),
     f("floor", &[Vector], 0, Vector, false, "each sample rounded down to an integer"),
     f("histogram_avg", &[Vector], 0, Vector, false, "the mean of the observations in each native histogram"),
     f("histogram_count", &[Vector], 0, Vector, false, "the number of observations in each native histogram"),

@@ -13,6 +13,8 @@ pub struct Features {
     pub per_step_stats: bool,
     /// Rates and `resets` take the start times of samples into account.
     pub use_start_timestamps: bool,
+    /// Whether a series counts is told by its label `__type__`, not by its name.
+    pub type_and_unit_labels: bool,
     /// No part of the language, but a bound on it.
     pub depth: Depth,
     /// Another one.
@@ -131,6 +133,11 @@ pub static FEATURES: &[FeatureSpec] = &[
         name: "promql-per-step-stats",
         doc: "`stats=all` counts the samples of each step",
         switch: |f| &mut f.per_step_stats,
+    },
+    FeatureSpec {
+        name: "type-and-unit-labels",
+        doc: "`rate` and `increase` ask the label `__type__` whether a series counts, not its name",
+        switch: |f| &mut f.type_and_unit_labels,
     },
     FeatureSpec {
         name: "use-start-timestamps",

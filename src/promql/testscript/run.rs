@@ -72,7 +72,7 @@ fn options() -> EngineOptions {
     EngineOptions {
         lookback_ms: 300_000,
         default_subquery_step_ms: 60_000,
-        features: Features::all(),
+        features: Features { type_and_unit_labels: false, ..Features::all() },
         limits: QueryLimits { max_samples: 10_000, ..EngineOptions::default().limits },
     }
 }
