@@ -186,7 +186,7 @@ impl OpenChunk {
         let mut record = Record { bytes: [0; 64], len: 0 };
         if self.used == 0 {
             // Nothing is written before the first change, so the newest value is the first one too.
-            record.extend(&self.last_bits.to_le_bytes());
+            record.word(self.last_bits, 8);
             record.varint(zigzag(i64::from(self.delta)));
         }
         if self.run > 0 {
@@ -396,10 +396,12 @@ impl Record {
         self.len += 1;
     }
 
+    /// The low `n` bytes of a word. All eight are written, for a copy of fixed length takes no call; what follows is written
+    /// over the surplus.
     #[inline]
-    fn extend(&mut self, bytes: &[u8]) {
-        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
-        self.len += bytes.len();
+    fn word(&mut self, word: u64, n: usize) {
+        self.bytes[self.len..self.len + 8].copy_from_slice(&word.to_le_bytes());
+        self.len += n;
     }
 
     #[inline]
@@ -456,7 +458,7 @@ fn append_value(buf: &mut Record, scale: &mut u8, before: u64, bits: u64) -> u8 
     let high = xor >> (8 * low);
     let n = 8 - high.leading_zeros() as usize / 8;
     buf.push((low as u8) << 4 | n as u8);
-    buf.extend(&high.to_le_bytes()[..n]);
+    buf.word(high, n);
     XOR
 }
 
@@ -468,7 +470,7 @@ fn append_step(buf: &mut Record, step: i64) -> u8 {
         return SHORT_STEP + (step >> 8) as u8;
     }
     let n = (8 - step.leading_zeros() as usize / 8).max(1);
-    buf.extend(&step.to_le_bytes()[..n]);
+    buf.word(step, n);
     n as u8
 }
 
