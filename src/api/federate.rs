@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::error::TextError;
+use super::error::{ApiError, TextError};
 use super::export::{Latest, exposition, latest};
 use super::params::Params;
 use super::state::ApiState;
@@ -16,6 +16,7 @@ use super::{body, json};
 use crate::exposition::protobuf::{self, FamilyType};
 use crate::exposition::{BodyFormat, FamilySet, Format, PROTOBUF_CONTENT_TYPE, SeriesValue, Writer};
 use crate::model::{CounterResetHint, Labels, LabelsBuilder, METRIC_NAME, Matcher, Metadata, Timestamp};
+use crate::promql::Charge;
 use crate::storage::Samples;
 
 pub(super) async fn federate(
@@ -31,21 +32,25 @@ pub(super) async fn federate(
         BodyFormat::Text(Format::Text | Format::OpenMetrics) => Format::Text,
         BodyFormat::Text(Format::TextUtf8 | Format::OpenMetricsUtf8) => Format::TextUtf8,
         BodyFormat::Protobuf => {
-            let bytes = pool.run(move |_| Ok(protobuf(&collect(&state, &selectors)))).await?;
+            let bytes = pool.run(move |_| Ok(protobuf(&collect(&state, &selectors)?.0))).await?;
             return Ok(
                 ([(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], json::in_pieces(bytes)).into_response()
             );
         }
     };
-    let text = pool.run(move |_| Ok(text(collect(&state, &selectors), format))).await?;
+    let work = move |_| {
+        let (found, _charge) = collect(&state, &selectors)?;
+        Ok(text(found, format))
+    };
+    let text = pool.run(work).await?;
     Ok(exposition(format, text))
 }
 
 /// A series' labels to show, and its newest sample.
 type Found = (Labels, Timestamp, Latest);
 
-/// The newest sample of each series.
-fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<Found> {
+/// The newest sample of each series, and what that holds of memory.
+fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Result<(Vec<Found>, Charge), ApiError> {
     let to = state.clock.now_ms();
     let from = to - state.engine.options().lookback_ms;
     let external = state.live.borrow().external_labels.clone();
@@ -53,6 +58,7 @@ fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<Found> {
     let mut seen = HashSet::new();
     let mut samples = Samples::default();
     let mut found = Vec::new();
+    let mut charge = state.engine.charge(0)?;
     // One without any matcher selects nothing, as in Prometheus.
     for selector in selectors.iter().filter(|matchers| !matchers.is_empty()) {
         for series in reader.select(selector, from, to) {
@@ -61,11 +67,14 @@ fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Vec<Found> {
                 continue;
             }
             if let Some((ts, value)) = latest(&series, from, to, &mut samples) {
+                // Once shown, and once to know it again.
+                let bytes = 2 * labels.as_packed().len() + size_of::<Found>();
+                state.engine.raise(&mut charge, bytes as u64)?;
                 found.push((with_external(labels, &external), ts, value));
             }
         }
     }
-    found
+    Ok((found, charge))
 }
 
 fn text(found: Vec<Found>, format: Format) -> String {

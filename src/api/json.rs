@@ -7,6 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Serialize;
 
+use super::held::Whole;
 use crate::model::{FloatHistogram, Labels, Timestamp};
 use crate::promql::Annotations;
 
@@ -307,11 +308,7 @@ pub fn in_pieces(body: Vec<u8>) -> Body {
     if body.len() <= PIECE_BYTES {
         return Body::from(body);
     }
-    let whole = Bytes::from(body);
-    let pieces = (0..whole.len()).step_by(PIECE_BYTES).map(move |from| {
-        Ok::<Bytes, std::convert::Infallible>(whole.slice(from..whole.len().min(from + PIECE_BYTES)))
-    });
-    Body::from_stream(futures_util::stream::iter(pieces))
+    Body::new(Whole(Bytes::from(body)))
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub struct ApiMetrics {
     pub request_duration: Family<HandlerLabels, Histogram, fn() -> Histogram>,
     pub connections: Gauge,
     pub connections_timed_out: Counter,
+    pub answers_given_up: Counter,
     pub bodies_too_large: Counter,
     pub panics: Counter,
     pub export_series: Gauge,
@@ -44,6 +45,7 @@ impl ApiMetrics {
             request_duration: Family::new_with_constructor(duration),
             connections: Gauge::default(),
             connections_timed_out: Counter::default(),
+            answers_given_up: Counter::default(),
             bodies_too_large: Counter::default(),
             panics: Counter::default(),
             export_series: Gauge::default(),
@@ -64,6 +66,11 @@ impl ApiMetrics {
             "http_connections_timed_out",
             "Connections closed because the client sent or read too slowly",
             metrics.connections_timed_out.clone(),
+        );
+        registry.register(
+            "http_answers_given_up",
+            "Large answers dropped because their client did not read on for a minute",
+            metrics.answers_given_up.clone(),
         );
         registry.register(
             "http_bodies_too_large",

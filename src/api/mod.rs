@@ -13,12 +13,14 @@
 mod admin;
 mod answer;
 mod body;
+mod cors;
 mod dashboard;
 mod error;
 mod exemplars;
 mod export;
 mod features;
 mod federate;
+mod held;
 mod json;
 mod lifecycle;
 mod metrics;

@@ -13,20 +13,22 @@ use tower_http::compression::CompressionLayer;
 
 use super::state::ApiState;
 use super::{
-    admin, dashboard, exemplars, export, features, federate, lifecycle, page, push, query, request, rules,
-    series, status, targets,
+    admin, cors, dashboard, exemplars, export, features, federate, held, lifecycle, page, push, query,
+    request, rules, series, status, targets,
 };
 
 /// Every route of the server, below the route prefix if there is one.
 pub fn router(state: ApiState) -> Router {
     let state = Arc::new(state);
-    let routes = Router::new()
+    // Their texts are in the binary: nothing is held for whoever reads them.
+    let pages = Router::new()
         .route("/", get(page::index))
         .route("/favicon.ico", get(page::favicon))
         .route("/query", get(page::query))
         .route("/graph", get(page::graph))
         .route("/licenses.md", get(page::licenses))
-        .route("/assets/{name}", get(page::asset))
+        .route("/assets/{name}", get(page::asset));
+    let routes = Router::new()
         .route("/health", get(lifecycle::health))
         .route("/-/healthy", get(lifecycle::healthy))
         .route("/-/ready", get(lifecycle::ready))
@@ -34,6 +36,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/federate", get(federate::federate))
         .nest("/api/v1", prometheus())
         .merge(changing(&state))
+        .route_layer(from_fn_with_state(Arc::clone(&state), held::hold))
+        .merge(pages)
         .fallback(request::not_found)
         .method_not_allowed_fallback(request::method_not_allowed);
     let prefix = state.route_prefix.clone();
@@ -53,6 +57,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(request::panic_layer(state.metrics.clone()))
         .layer(from_fn_with_state(Arc::clone(&state), request::measure))
         .layer(from_fn(request::security_headers))
+        .layer(from_fn_with_state(Arc::clone(&state), cors::cors))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         // Bodies are read with limits of their own.
         .layer(DefaultBodyLimit::disable())

@@ -12,6 +12,7 @@ use super::json;
 use super::params::Params;
 use super::state::ApiState;
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
+use crate::promql::Charge;
 
 pub(super) async fn labels(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
     state.queries.clone().run(move |_| list_labels(&state, &params, None)).await
@@ -37,7 +38,10 @@ pub(super) async fn label_values(
 fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     let limit = params.limit("limit")?;
-    let selectors = params.matchers()?;
+    let mut selectors = params.matchers()?;
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
     let reader = state.storage.reader();
     let of = |matchers: &[Matcher]| match name {
         // As in Prometheus there is nothing in such a time.
@@ -45,11 +49,14 @@ fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<
         None => reader.label_names(matchers, from, to),
         Some(name) => reader.label_values(name, matchers, from, to),
     };
-    let mut found = match selectors.as_slice() {
-        [] => of(&[]),
-        [one] => of(one),
-        several => several.iter().flat_map(|s| of(s)).collect::<BTreeSet<_>>().into_iter().collect(),
-    };
+    let mut charge = state.engine.charge(0)?;
+    let mut found = Vec::new();
+    for matchers in &selectors {
+        let of_these = of(matchers);
+        let texts: usize = of_these.iter().map(|t| t.len() + TEXT_BYTES).sum();
+        state.engine.raise(&mut charge, texts as u64)?;
+        found = if found.is_empty() { of_these } else { merged(found, of_these) };
+    }
     let truncated = found.len() > limit;
     found.truncate(limit);
     let mut out = json::begin();
@@ -62,6 +69,14 @@ fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<
     }
     out.push(b']');
     Ok(json::finish(out, &json::truncated(truncated)))
+}
+
+/// What a text of a list takes besides its bytes.
+const TEXT_BYTES: usize = 24;
+
+/// Both lists, ascending, each text once.
+fn merged(a: Vec<String>, b: Vec<String>) -> Vec<String> {
+    a.into_iter().chain(b).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The value-encoding form of names that are not ASCII words: `_` is `__`, another character `_HEX_`.
@@ -94,7 +109,8 @@ fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> 
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
-    let mut found = if to < from { Vec::new() } else { select(state, &selectors, from, to) };
+    let mut charge = state.engine.charge(0)?;
+    let mut found = if to < from { Vec::new() } else { select(state, &selectors, (from, to), &mut charge)? };
     let truncated = found.len() > limit;
     found.truncate(limit);
     let mut out = json::begin();
@@ -110,13 +126,23 @@ fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> 
 }
 
 /// The label sets that any of the selectors matches, each once, ascending.
-fn select(state: &ApiState, selectors: &[Vec<Matcher>], from: Timestamp, to: Timestamp) -> Vec<Labels> {
+fn select(
+    state: &ApiState,
+    selectors: &[Vec<Matcher>],
+    (from, to): (Timestamp, Timestamp),
+    charge: &mut Charge,
+) -> Result<Vec<Labels>, ApiError> {
     let reader = state.storage.reader();
-    let mut found: Vec<Labels> =
-        selectors.iter().flat_map(|s| reader.select(s, from, to)).map(|s| s.labels().clone()).collect();
+    let mut found: Vec<Labels> = Vec::new();
+    for matchers in selectors {
+        let selected = reader.select(matchers, from, to);
+        let labels = selected.iter().map(|s| (s.labels().as_packed().len() + TEXT_BYTES) as u64);
+        state.engine.raise(charge, labels.sum())?;
+        found.extend(selected.iter().map(|s| s.labels().clone()));
+    }
     found.sort_unstable();
     found.dedup();
-    found
+    Ok(found)
 }
 
 pub(super) async fn metadata(

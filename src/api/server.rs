@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Sleep;
 use tower::ServiceExt as _;
 
+use super::held::WRITE_TIMEOUT;
 use super::metrics::ApiMetrics;
 use super::request_line::{Targets, escaped};
 
@@ -43,7 +44,7 @@ impl Default for ServeLimits {
         ServeLimits {
             max_connections: 512,
             header_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(60),
+            write_timeout: WRITE_TIMEOUT,
             stop_timeout: Duration::from_secs(10),
             header_bytes_max: 64 * 1024,
         }

@@ -11,7 +11,7 @@ use super::readiness::Readiness;
 use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, Pushed};
-use crate::model::{Labels, Matcher, Timestamp};
+use crate::model::{GoRegex, Labels, Matcher, Timestamp};
 use crate::promql::Engine;
 use crate::reports::Reports;
 use crate::rules;
@@ -47,6 +47,8 @@ pub struct ApiState {
     pub route_prefix: String,
     /// `--web.external-url`, without a final `/`; pages of this origin may change state.
     pub external_url: String,
+    /// `--web.cors.origin`, anchored: pages of these origins may read.
+    pub cors_origin: GoRegex,
     /// Where queries run.
     pub queries: Pool,
     /// Where `/metrics`, `/federate` and pushes run, so that heavy queries do not hold them up.

@@ -301,6 +301,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
         live,
         lifecycle: options.enable_lifecycle.then(|| lifecycle_sender.clone()),
         enable_admin: options.enable_admin,
+        cors_origin: options.cors_origin.clone(),
         info: ServerInfo { instance: instance_id, ..info(&options, started_at) },
         queries: limits.query_pool(),
         transfers: limits.transfer_pool(),

@@ -29,7 +29,6 @@ const FLAGS: &[(&str, Takes, &str)] = &[
         "there are no live notifications of the server's state",
     ),
     ("web.page-title", Takes::Value, "the page is titled StreamGate"),
-    ("web.cors.origin", Takes::Value, "pages of other origins may read nothing"),
     ("web.enable-remote-write-receiver", Takes::Nothing, "remote write is always received"),
     ("web.local-assets", Takes::Value, "the pages are inside the binary"),
     ("web.user-assets", Takes::Value, "the pages are inside the binary"),

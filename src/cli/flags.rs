@@ -248,6 +248,10 @@ pub(super) struct ServeFlags {
     /// How long a request may take to arrive, and a connection be idle.
     #[arg(long = "web.read-timeout", value_name = "DURATION", default_value = "5m", value_parser = duration, help_heading = "Web")]
     pub web_read_timeout: i64,
+    /// Origins whose pages may read Prometheus's API, as a regular expression that matches the whole origin, such as
+    /// https?://(a|b)\.example.
+    #[arg(long = "web.cors.origin", value_name = "REGEX", default_value = ".*", help_heading = "Web")]
+    pub web_cors_origin: String,
     /// File with TLS and authentication settings: not supported yet.
     #[arg(long = "web.config.file", value_name = "FILE", hide = true)]
     pub web_config_file: Option<String>,

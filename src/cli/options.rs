@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::flags::{MemoryLimit, ServeFlags};
 use crate::ingest::IngestFeatures;
+use crate::model::GoRegex;
 use crate::promql::{Depth, FEATURES, Features, MAX_LENGTH, RegexMemory};
 use crate::scrape::ScrapeFeatures;
 use crate::storage::FsyncPolicy;
@@ -46,6 +47,7 @@ pub struct ServeOptions {
     pub enable_admin: bool,
     pub max_connections: usize,
     pub read_timeout_ms: i64,
+    pub cors_origin: GoRegex,
     pub lookback_ms: i64,
     pub query_timeout_ms: i64,
     pub query_max_samples: u64,
@@ -99,6 +101,8 @@ impl ServeOptions {
             return Err("--web.config.file is not supported yet: put a reverse proxy with TLS and authentication in front"
                 .to_owned());
         }
+        let cors_origin =
+            GoRegex::anchored(&flags.web_cors_origin).map_err(|e| format!("--web.cors.origin: {e}"))?;
         let external_url = match flags.web_external_url.as_deref().filter(|u| !u.is_empty()) {
             Some(text) => Some(external_url(text)?),
             None => None,
@@ -168,6 +172,7 @@ impl ServeOptions {
             enable_admin: flags.switches.web_enable_admin_api,
             max_connections: flags.web_max_connections,
             read_timeout_ms: flags.web_read_timeout,
+            cors_origin,
             lookback_ms: flags.query_lookback_delta,
             query_timeout_ms: flags.query_timeout,
             query_max_samples: flags.query_max_samples,

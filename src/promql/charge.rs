@@ -17,6 +17,13 @@ impl Charge {
         Charge { account: Some(Arc::clone(account)), bytes }
     }
 
+    /// So many bytes more; returns what stands on the account now.
+    pub(super) fn raise(&mut self, bytes: u64) -> u64 {
+        let Some(account) = &self.account else { return 0 };
+        self.bytes += bytes;
+        account.fetch_add(bytes, Ordering::Relaxed) + bytes
+    }
+
     /// So many bytes of it are freed; no more than there are.
     pub fn lower(&mut self, bytes: u64) {
         let bytes = bytes.min(self.bytes);

@@ -215,6 +215,28 @@ impl Engine {
         Ok(charge)
     }
 
+    /// Takes so many bytes on the account of all queries: for what is as large as a result and waits for a client.
+    ///
+    /// # Errors
+    /// When that is past the bound of all queries together.
+    pub fn charge(&self, bytes: u64) -> Result<Charge, QueryError> {
+        let mut charge = Charge::of(&self.held, 0);
+        self.raise(&mut charge, bytes)?;
+        Ok(charge)
+    }
+
+    /// Adds so many bytes to a charge.
+    ///
+    /// # Errors
+    /// As for [`Engine::charge`]; they stand on it all the same.
+    pub fn raise(&self, charge: &mut Charge, bytes: u64) -> Result<(), QueryError> {
+        let limit = self.options.limits.max_bytes_total;
+        if charge.raise(bytes) > limit {
+            return Err(QueryError::TooMuchMemoryTogether { limit });
+        }
+        Ok(())
+    }
+
     /// Bytes that all queries hold at present, with results that are still being handed out.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {

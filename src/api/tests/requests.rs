@@ -149,3 +149,77 @@ async fn large_answers_are_compressed_whole() {
         3_000
     );
 }
+
+#[tokio::test]
+async fn pages_of_other_origins_may_read_what_prometheus_lets_them_read() {
+    let check = async |server: &TestServer, method: &str, path: &str, origin: Option<&str>| {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        let answer = server.send(request.body(Body::empty()).unwrap()).await;
+        let of = |name: &str| {
+            let all: Vec<&str> = answer.headers.get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+            all.join(",")
+        };
+        let rest = [
+            of("access-control-allow-headers"),
+            of("access-control-allow-methods"),
+            of("access-control-expose-headers"),
+        ];
+        let rest = match rest.each_ref().map(String::as_str) {
+            ["Accept, Authorization, Content-Type, Origin", "GET, POST, OPTIONS", "Date"] => "all",
+            ["", "", ""] => "none",
+            _ => panic!("{rest:?}"),
+        };
+        let varies = of("vary").contains("Origin");
+        (answer.status.as_u16(), of("access-control-allow-origin"), rest, varies)
+    };
+    let any = TestServer::new().await;
+    let some =
+        TestServer::with(Setup { cors_origin: Some("https?://(a|b)\\.com"), ..Setup::default() }).await;
+    let (a, c) = (Some("http://a.com"), Some("http://a.com.c.com"));
+    let origin = |text: &str| text.to_owned();
+    // As a Prometheus 3.5 answers.
+    for (path, status) in [("/api/v1/labels", 200), ("/api/v1/query?query=(", 400)] {
+        assert_eq!(check(&any, "GET", path, c).await, (status, origin("*"), "all", true));
+        assert_eq!(check(&some, "GET", path, a).await, (status, origin("http://a.com"), "all", true));
+        assert_eq!(check(&some, "GET", path, c).await, (status, origin(""), "all", true));
+        assert_eq!(check(&some, "GET", path, None).await, (status, origin(""), "none", true));
+    }
+    for path in ["/api/v1/query", "/api/v1/nothing", "/api/v1/write", "/api/v1/admin/tsdb/snapshot"] {
+        assert_eq!(check(&any, "OPTIONS", path, c).await, (204, origin("*"), "all", true));
+        assert_eq!(check(&some, "OPTIONS", path, a).await, (204, origin("http://a.com"), "all", true));
+        assert_eq!(check(&some, "OPTIONS", path, None).await, (204, origin(""), "none", true));
+    }
+    for path in ["/federate?match[]=x", "/metrics", "/api/v1/nothing", "/"] {
+        assert_eq!(check(&any, "GET", path, c).await.2, "none", "{path}");
+    }
+    // Of what only this server has, pages of other sites may read and change nothing.
+    assert_eq!(check(&any, "GET", "/api/v1/dashboard/status", c).await, (200, origin(""), "none", false));
+    assert_eq!(check(&any, "OPTIONS", "/api/v1/dashboard/alerts", c).await, (405, origin(""), "none", false));
+    assert_eq!(check(&any, "POST", "/api/v1/write", c).await, (403, origin(""), "none", false));
+}
+
+#[tokio::test]
+async fn listings_have_the_memory_limit_of_queries() {
+    let server = TestServer::with(Setup { memory_total: Some(100_000), ..Setup::default() }).await;
+    let long = "x".repeat(1000);
+    for i in 0..60 {
+        server.store(&[("__name__", "m"), ("long", &format!("{i}{long}"))], &[1.0]);
+    }
+    let paths = ["/api/v1/series?match[]=m", "/api/v1/label/long/values", "/federate?match[]=m"];
+    // Sixty fit, but not beside what others have not read.
+    for path in ["/api/v1/series?match[]=m&limit=1", paths[1]] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    let others = server.engine.charge(70_000).unwrap();
+    for path in paths {
+        let answer = server.get(path).await;
+        assert_eq!(answer.status, 422, "{path}");
+        assert!(answer.text().contains("--query.max-memory-total"), "{}", answer.text());
+    }
+    assert_eq!(server.engine.held_bytes(), 70_000);
+    drop(others);
+    assert_eq!(server.engine.held_bytes(), 0);
+}

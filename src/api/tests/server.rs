@@ -92,6 +92,33 @@ async fn a_client_that_reads_nothing_is_cut_off() {
     }
 }
 
+/// Time stands still but when nothing can go on: then it jumps to when the server gives up.
+#[tokio::test(start_paused = true)]
+async fn an_answer_stands_on_the_account_until_its_reader_is_given_up() {
+    let server = super::support::TestServer::new().await;
+    // More than the buffers of both sockets hold.
+    let long = "x".repeat(16 * 1024);
+    for i in 0..2_000 {
+        server.store(&[("__name__", "m"), ("long", &format!("{i}{long}"))], &[1.0]);
+    }
+    for path in ["/api/v1/series?match[]=m", "/api/v1/label/long/values", "/federate?match[]=m"] {
+        let running = start(server.app.clone(), ServeLimits::default()).await;
+        let mut deaf = TcpStream::connect(running.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        deaf.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 100];
+        deaf.read_exact(&mut first).await.unwrap();
+        assert!(first.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&first));
+        assert!(server.engine.held_bytes() > 30_000_000, "{path}: {}", server.engine.held_bytes());
+        let begun = tokio::time::Instant::now();
+        while server.engine.held_bytes() > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let took = begun.elapsed();
+        assert!((50..=130).contains(&took.as_secs()), "{path}: {took:?}");
+    }
+}
+
 #[tokio::test]
 async fn who_writes_a_huge_body_first_still_reads_why_it_is_refused() {
     let server = start(super::support::TestServer::new().await.app, ServeLimits::default()).await;

@@ -16,7 +16,7 @@ use crate::api::*;
 use crate::clock::Clock;
 use crate::http::ClientPool;
 use crate::ingest::{Ingest, IngestLimits, IngestMetrics, Pushed};
-use crate::model::{Alert, Labels, Metadata, MetricType, Timestamp};
+use crate::model::{Alert, GoRegex, Labels, Metadata, MetricType, Timestamp};
 use crate::notify::{DeliveryError, NotifyMetrics, Post, Transport, WebhookConfig};
 use crate::promql::{Engine, EngineOptions, Features};
 use crate::reports::config::Schedule;
@@ -33,6 +33,8 @@ pub const NOW: Timestamp = 1_700_000_000_000;
 
 pub struct TestServer {
     pub app: Router,
+    pub engine: Engine,
+    pub metrics: ApiMetrics,
     pub storage: Storage,
     pub rules: Manager,
     pub alerts: Alerts,
@@ -66,6 +68,9 @@ pub struct Setup {
     /// Where samples are kept; in memory if it is not said.
     pub dir: Option<std::path::PathBuf>,
     pub instance: String,
+    pub cors_origin: Option<&'static str>,
+    /// `--query.max-memory-total`; without a bound if it is not said.
+    pub memory_total: Option<u64>,
 }
 
 impl TestServer {
@@ -81,7 +86,11 @@ impl TestServer {
         let readiness = Readiness::new(&["storage", "rules"]);
         let (live, live_receiver) = watch::channel(Arc::new(LiveConfig::default()));
         let (lifecycle, receiver) = mpsc::channel(4);
-        let engine = Engine::new(EngineOptions::default(), clock.clone());
+        let mut engine_options = EngineOptions::default();
+        if let Some(bytes) = setup.memory_total {
+            engine_options.limits.max_bytes_total = bytes;
+        }
+        let engine = Engine::new(engine_options, clock.clone());
         let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
         let (sender, inbox) = mpsc::channel(16);
         let options = PipelineOptions {
@@ -126,7 +135,7 @@ impl TestServer {
         });
         let state = ApiState {
             storage: storage.clone(),
-            engine,
+            engine: engine.clone(),
             ingest,
             pushed: pushed.clone(),
             targets: targets.clone(),
@@ -134,7 +143,7 @@ impl TestServer {
             alerts: alerts.clone(),
             reports,
             registry: Arc::new(registry),
-            metrics,
+            metrics: metrics.clone(),
             clock,
             readiness: readiness.clone(),
             replay: Default::default(),
@@ -153,9 +162,22 @@ impl TestServer {
             limits: setup.limits,
             route_prefix: setup.route_prefix,
             external_url: "https://mon.example/gate".into(),
+            cors_origin: GoRegex::anchored(setup.cors_origin.unwrap_or(".*")).unwrap(),
         };
         let lifecycle = setup.with_lifecycle.then_some(receiver);
-        TestServer { app: router(state), rules, alerts, storage, readiness, live, lifecycle, pushed, targets }
+        TestServer {
+            app: router(state),
+            engine,
+            metrics,
+            rules,
+            alerts,
+            storage,
+            readiness,
+            live,
+            lifecycle,
+            pushed,
+            targets,
+        }
     }
 
     /// Stores samples of one series, a value every 15 s up to now.
