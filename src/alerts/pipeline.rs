@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::model::{Alert, Timestamp};
 use crate::notify::{Notifier, NotifyMetrics, Settled, Transport};
 use crate::state::{Op, StateError, Store, Table};
+use crate::telemetry::Repeats;
 
 /// Calls that wait for the task; a caller waits beyond that.
 const CALLS_MAX: usize = 1_024;
@@ -81,6 +82,7 @@ impl Pipeline {
             notifier,
             metrics,
             unsaved: Vec::new(),
+            undurable: Repeats::default(),
         };
         let task = tokio::spawn(shell.run(inbox, incoming, settled));
         Ok(Alerts { calls, store, task: Arc::new(std::sync::Mutex::new(Some(task))) })
@@ -216,6 +218,8 @@ struct Shell {
     metrics: AlertsMetrics,
     /// What a commit that failed should have made durable.
     unsaved: Vec<Op>,
+    /// That they cannot be.
+    undurable: Repeats,
     clean_up_at: Timestamp,
 }
 
@@ -365,8 +369,12 @@ impl Shell {
         self.metrics.commits.inc();
         if let Err(e) = &result {
             self.metrics.commits_failed.inc();
-            tracing::error!(error = %e, ops = all.len(), "Alert state could not be made durable; it will be tried again");
+            if let Some(repeated) = self.undurable.say(&e.to_string(), self.clock.now_ms()) {
+                tracing::error!(error = %e, ops = all.len(), repeated, "Alert state could not be made durable; it will be tried again");
+            }
             self.unsaved = last_of_each(all);
+        } else if self.undurable.over() {
+            tracing::info!("Alert state is durable again");
         }
         result
     }

@@ -11,7 +11,7 @@ use crate::host::{HostCollector, process_metrics};
 use crate::ingest::{Ingest, Pushed, ScrapeCache, ScrapeOptions};
 use crate::model::{Labels, Timestamp};
 use crate::storage::Storage;
-use crate::telemetry::Registry;
+use crate::telemetry::{Registry, Repeats};
 
 /// Host metrics and our own are collected this often.
 pub const OWN_INTERVAL: Duration = Duration::from_secs(5);
@@ -86,9 +86,12 @@ pub fn self_tick(
 
 /// Samples what was pushed again, so that it does not vanish after the lookback.
 pub fn pushed_tick(pushed: Pushed) -> impl FnMut(Timestamp) + Send {
+    let mut failed = Repeats::default();
     move |now| {
-        if let Err(error) = pushed.sample_all(now) {
-            tracing::error!(%error, "what was pushed could not be sampled; it is tried again");
+        if let Err(error) = pushed.sample_all(now)
+            && let Some(repeated) = failed.say(&error.to_string(), now)
+        {
+            tracing::error!(%error, repeated, "what was pushed could not be sampled; it is tried again");
         }
     }
 }
@@ -111,6 +114,7 @@ struct Sink {
     ingest: Ingest,
     cache: ScrapeCache,
     options: ScrapeOptions,
+    refused: Repeats,
 }
 
 impl Sink {
@@ -119,7 +123,7 @@ impl Sink {
             target_labels: Labels::from_pairs([("job", job), ("instance", instance)]),
             ..ScrapeOptions::default()
         };
-        Sink { ingest, cache: ScrapeCache::default(), options }
+        Sink { ingest, cache: ScrapeCache::default(), options, refused: Repeats::default() }
     }
 
     fn take(&mut self, body: &str, now: Timestamp, took: Duration) {
@@ -131,8 +135,11 @@ impl Sink {
             now,
             took.as_secs_f64(),
         );
-        if let Err(error) = taken {
-            tracing::error!(%error, labels = %self.options.target_labels, "metrics of our own were refused");
+        if let Err(error) = taken
+            && let Some(repeated) = self.refused.say(&error.to_string(), now)
+        {
+            let labels = &self.options.target_labels;
+            tracing::error!(%error, %labels, repeated, "metrics of our own were refused");
         }
     }
 }

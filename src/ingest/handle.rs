@@ -9,6 +9,7 @@ use super::series_cache::SeriesCache;
 use super::write::WriteScratch;
 use super::{IngestFeatures, IngestLimits, IngestMetrics};
 use crate::storage::Storage;
+use crate::telemetry::Repeats;
 
 /// Takes samples in. Cloning gives a handle to the same one.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Inner {
     pub series_cache: Mutex<SeriesCache>,
     /// Buffers of requests that are over.
     pub scratch: Mutex<Vec<WriteScratch>>,
+    /// That the state of targets cannot be stored.
+    pub unstored: Mutex<Repeats>,
 }
 
 impl Ingest {
@@ -54,6 +57,7 @@ impl Ingest {
             features,
             metrics,
             hasher: WideHasher::default(),
+            unstored: Mutex::default(),
             scratch: Mutex::default(),
         };
         Ingest { inner: Arc::new(inner) }

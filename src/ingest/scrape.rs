@@ -16,7 +16,7 @@ mod target_labels;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use self::classic::Classic;
 use self::context::Context;
@@ -163,10 +163,19 @@ impl Ingest {
                 inner.metrics.batch_failed(SOURCE);
                 stats.series_added = 0;
                 if let Err(second) = inner.report_failure(cache, options, ts, duration_s, stats) {
-                    tracing::warn!(error = %second, "a failed scrape cannot be stored");
+                    self.note_unstored(&second, ts);
                 }
                 Err(e)
             }
+        }
+    }
+
+    /// Writes to the log that the state of a target could not be stored: once for all targets, for what keeps the samples of
+    /// one from being written keeps those of all.
+    fn note_unstored(&self, error: &StorageError, ts: Timestamp) {
+        let mut said = self.inner.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(repeated) = said.say(&error.to_string(), ts) {
+            tracing::warn!(%error, repeated, "The state of a target cannot be stored");
         }
     }
 
@@ -182,7 +191,9 @@ impl Ingest {
         duration_s: f64,
     ) -> Result<(), StorageError> {
         self.inner.metrics.batch_failed(SOURCE);
-        self.inner.report_failure(cache, options, ts, duration_s, ScrapeStats::default())
+        self.inner
+            .report_failure(cache, options, ts, duration_s, ScrapeStats::default())
+            .inspect_err(|e| self.note_unstored(e, ts))
     }
 
     /// Stores that a target is gone: staleness markers for all of its series and for those about its scrapes.
@@ -203,7 +214,7 @@ impl Ingest {
         if cache.report.is_some() {
             inner.append_report(&mut app, cache, options, ts, [stale_marker(); 5]);
         }
-        app.commit()?;
+        app.commit().inspect_err(|e| self.note_unstored(e, ts))?;
         *cache = ScrapeCache::default();
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::model::{Alert, Labels, Timestamp, stale_marker};
 use crate::promql::{Engine, PointValue, QueryRequest, Selections, Value, VectorSample, parse_with};
 use crate::state::Op;
 use crate::storage::{Reader, Storage};
+use crate::telemetry::Repeats;
 use crate::template::QueryFn;
 
 /// What groups work on.
@@ -59,6 +60,9 @@ pub struct Group {
     metrics: GroupMetrics,
     /// What several rules select; empty between ticks.
     selections: Selections,
+    /// Of all rules, that nothing can be written; each rule has its own for the rest.
+    unwritten: Repeats,
+    unsaved: Repeats,
 }
 
 /// What evaluations change and views read.
@@ -92,6 +96,7 @@ struct RuleRun {
     reads: Reads,
     series: SeriesCache,
     kind: KindRun,
+    troubles: Repeats,
 }
 
 #[derive(Debug)]
@@ -129,6 +134,8 @@ impl Group {
             last_evaluation: None,
             metrics,
             selections,
+            unwritten: Repeats::default(),
+            unsaved: Repeats::default(),
         }
     }
 
@@ -173,7 +180,15 @@ impl Group {
                 }
                 Err(error) => {
                     let rule = &shared.spec.rules[i].name;
-                    tracing::warn!(group = shared.key, rule, error, "a rule cannot be evaluated");
+                    if let Some(repeated) = self.rules[i].troubles.say(&error, ts) {
+                        tracing::warn!(
+                            group = shared.key,
+                            rule,
+                            error,
+                            repeated,
+                            "a rule cannot be evaluated"
+                        );
+                    }
                     status.health = RuleHealth::Err;
                     status.last_error = Some(error);
                     self.rules[i].series.abandon();
@@ -246,11 +261,21 @@ impl Group {
             out.samples += written;
             failed.extend(error.map(|e| (i, e.to_string())));
         }
-        if let Err(e) = appender.commit() {
-            failed = waiting.iter().map(|i| (*i, e.to_string())).collect();
+        let committed = appender.commit().map_err(|e| e.to_string());
+        if let Err(error) = &committed {
+            failed = waiting.iter().map(|i| (*i, error.clone())).collect();
+            if let Some(repeated) = self.unwritten.say(error, ts) {
+                let (group, rules) = (&self.shared.key, failed.len());
+                tracing::warn!(group, rules, error, repeated, "samples of rules were not written");
+            }
         }
         for (i, error) in failed {
-            tracing::warn!(group = self.shared.key, error, "samples of a rule were not written");
+            if committed.is_ok()
+                && let Some(repeated) = self.rules[i].troubles.say(&error, ts)
+            {
+                let (group, rule) = (&self.shared.key, &self.shared.spec.rules[i].name);
+                tracing::warn!(group, rule, error, repeated, "samples of a rule were not written");
+            }
             let mut status = lock(&self.shared.rules[i]);
             status.health = RuleHealth::Err;
             status.last_error = Some(error);
@@ -283,9 +308,18 @@ impl Group {
         }
     }
 
-    /// Says that the state could not be saved: it is to be saved at the next evaluation.
-    pub fn unsaved(&mut self) {
+    /// Says that the state could not be saved, for what reason: it is to be saved at the next evaluation.
+    pub fn unsaved(&mut self, error: &str, ts: Timestamp) {
         self.dirty = true;
+        if let Some(repeated) = self.unsaved.say(error, ts) {
+            let group = &self.shared.key;
+            tracing::warn!(
+                group,
+                error,
+                repeated,
+                "the state of a rule group cannot be saved; it is tried again"
+            );
+        }
     }
 
     /// What a restart has to know.
@@ -452,7 +486,7 @@ impl RuleRun {
             RuleKind::Alerting { .. } => KindRun::Alerting(Alerting::new(spec, Some(Restoring::default()))),
         };
         let reads = if spec.has_queries_in_templates() { Reads::anything() } else { Reads::of(&spec.expr) };
-        RuleRun { reads, series: SeriesCache::default(), kind }
+        RuleRun { reads, series: SeriesCache::default(), kind, troubles: Repeats::default() }
     }
 }
 

@@ -276,8 +276,7 @@ impl Inner {
             if let Some(op) = save
                 && let Err(error) = store.commit(vec![op])
             {
-                tracing::warn!(%error, "the state of a rule group cannot be saved; it is tried again");
-                group.unsaved();
+                group.unsaved(&error.to_string(), ts);
             }
             alerts
         })

@@ -295,7 +295,7 @@ impl Work {
                 let unpacked = gunzip(&body, limit, &mut plain);
                 shared.buffers.put(std::mem::replace(&mut body, plain));
                 if let Err(e) = unpacked {
-                    tell(shared.ingest.scrape_failed(cache, &options, ts, seconds));
+                    let _logged = shared.ingest.scrape_failed(cache, &options, ts, seconds);
                     return Err((e.to_string(), e.reason()));
                 }
             }
@@ -308,15 +308,20 @@ impl Work {
 
     async fn failed(&mut self, shared: &Arc<Shared>, ts: Timestamp, seconds: f64) {
         let (options, shared) = (Arc::clone(&self.options), Arc::clone(shared));
-        self.with_cache(true, move |cache| tell(shared.ingest.scrape_failed(cache, &options, ts, seconds)))
-            .await;
+        self.with_cache(true, move |cache| {
+            let _logged = shared.ingest.scrape_failed(cache, &options, ts, seconds);
+        })
+        .await;
     }
 
     async fn end(mut self, shared: &Arc<Shared>) {
         let Some(newest) = self.newest else { return };
         let (options, shared) = (Arc::clone(&self.options), Arc::clone(shared));
         let ts = end_marker_time(shared.clock.now_ms(), newest);
-        self.with_cache(true, move |cache| tell(shared.ingest.end_of_target(cache, &options, ts))).await;
+        self.with_cache(true, move |cache| {
+            let _logged = shared.ingest.end_of_target(cache, &options, ts);
+        })
+        .await;
     }
 
     /// Runs `work` here, or on a thread for long work.
@@ -344,14 +349,6 @@ impl Work {
                 Err(_cancelled) => std::future::pending().await,
             },
         }
-    }
-}
-
-/// That a target is down, or gone, could not be stored.
-fn tell(stored: Result<(), impl std::error::Error>) {
-    if let Err(error) = stored {
-        let error = crate::http::error_chain(&error);
-        tracing::warn!(error, "The state of a target cannot be stored");
     }
 }
 

@@ -180,7 +180,10 @@ enum Fault {
 
 impl Fault {
     fn error(self, path: &Path) -> StateError {
-        let (Fault::Damaged(reason) | Fault::Disk(reason) | Fault::Other(reason)) = self;
+        let reason = match self {
+            Fault::Disk(reason) => format!("{reason} (is there room, and may it be written?)"),
+            Fault::Damaged(reason) | Fault::Other(reason) => reason,
+        };
         StateError::Open { path: path.display().to_string(), reason }
     }
 }

@@ -6,6 +6,8 @@
 
 mod logging;
 mod registry;
+mod repeats;
 
 pub use logging::{LogFormat, init_logging};
 pub use registry::{Registry, new_registry};
+pub use repeats::Repeats;

@@ -34,7 +34,6 @@ pub const NOW: Timestamp = 1_700_000_000_000;
 pub struct TestServer {
     pub app: Router,
     pub engine: Engine,
-    pub metrics: ApiMetrics,
     pub storage: Storage,
     pub rules: Manager,
     pub alerts: Alerts,
@@ -143,7 +142,7 @@ impl TestServer {
             alerts: alerts.clone(),
             reports,
             registry: Arc::new(registry),
-            metrics: metrics.clone(),
+            metrics,
             clock,
             readiness: readiness.clone(),
             replay: Default::default(),
@@ -168,7 +167,6 @@ impl TestServer {
         TestServer {
             app: router(state),
             engine,
-            metrics,
             rules,
             alerts,
             storage,
