@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use super::Samples;
+pub use super::block::map::Map;
 use super::block::reader::ReadScratch;
 use super::block::{
     Block, BlockWriter, FOOTER_BYTES, FOOTER_FIELDS, Footer, HEADER_BYTES, PAGE_BYTES, PARTS, Part,

@@ -1,4 +1,9 @@
-//! A file in memory, mapped.
+//! A file in memory, mapped: the only unsafe code.
+//!
+//! It pays for itself: `benches/block_map.rs` reads the same both ways, and `pread` takes 15 times as long for a chunk
+//! (0.7 µs, about what decoding it takes) and 150 times as long for a step of a search in the index, which would have
+//! to be copied into memory instead. The fuzz target `block` reads mapped files, also after they were removed; Miri cannot
+//! map files.
 #![allow(unsafe_code)]
 
 use std::fs::File;
