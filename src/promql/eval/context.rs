@@ -341,7 +341,8 @@ impl Context<'_> {
             return Ok(*ms);
         }
         let seconds = self.duration_seconds(d)?;
-        if seconds.is_nan() || seconds.abs() > 9.2e15 {
+        // What Go's nanoseconds hold, as for a duration that is not calculated.
+        if seconds.is_nan() || seconds.abs() > i64::MAX as f64 / 1e9 {
             return fail("duration is out of range");
         }
         Ok((seconds * 1000.0) as i64)
