@@ -11,7 +11,7 @@ use super::params::Params;
 use super::state::ApiState;
 use super::{json, time};
 use crate::model::Timestamp;
-use crate::storage::{BlockStats, Storage};
+use crate::storage::{BlockStats, HeadMemory, Storage};
 
 /// Rows of each table of `status/tsdb` where the client names no limit.
 const TSDB_ROWS: usize = 10;
@@ -136,6 +136,36 @@ struct StorageDto {
     lost_samples: u64,
     /// Why samples are refused at the moment.
     refusing: Option<String>,
+    head_memory: HeadMemoryDto,
+}
+
+/// Bytes of memory by part, about.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadMemoryDto {
+    table: u64,
+    lists: u64,
+    texts: u64,
+    postings: u64,
+    slots: u64,
+    open_chunks: u64,
+    full_chunks: u64,
+    pages: u64,
+}
+
+impl From<HeadMemory> for HeadMemoryDto {
+    fn from(m: HeadMemory) -> Self {
+        HeadMemoryDto {
+            table: m.table,
+            lists: m.lists,
+            texts: m.texts,
+            postings: m.postings,
+            slots: m.slots,
+            open_chunks: m.open_chunks,
+            full_chunks: m.full_chunks,
+            pages: m.pages,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -196,6 +226,7 @@ fn describe(storage: &Storage, limit: usize) -> TsdbDto {
             damaged_pieces_uncounted: stats.damaged_uncounted,
             lost_samples: stats.lost_samples,
             refusing: storage.refusing(),
+            head_memory: storage.head_memory().into(),
         },
     }
 }

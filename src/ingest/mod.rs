@@ -12,9 +12,9 @@
 //! be), `scrape`, `write`, [`Pushed`].
 //!
 //! Invariants: one call is one batch, seen whole or not at all. A series that appears twice with one name and time
-//! keeps its first value. What repeats costs no label: both caches know a series by a 128-bit hash of its bytes as
-//! they were sent, keyed at random per process, and never keep those bytes. Nothing in here knows the network, and
-//! every time comes from the caller.
+//! keeps its first value. What repeats costs no label: both caches know a series by a hash of its bytes as they were
+//! sent, of 96 bits or more and keyed at random per process, and never keep those bytes. Nothing in here knows the
+//! network, and every time comes from the caller.
 
 mod budget;
 mod error;

@@ -1,53 +1,107 @@
 //! Which series the encoded labels of remote write stand for.
 
-use hashbrown::HashTable;
-
 use super::hash::WideHash;
-use crate::storage::SeriesRef;
+use crate::storage::{SeriesRef, TagTable};
 
-/// A series by the hash of its label bytes.
+/// A series by the hash of its label bytes, in words of 32 bits: 64 would waste some.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hash: WideHash,
-    series: SeriesRef,
+    hash: [u32; 3],
+    series: [u32; 2],
 }
+
+impl Entry {
+    fn new(hash: Kept, series: SeriesRef) -> Self {
+        Entry { hash: hash.0, series: [series.0 as u32, (series.0 >> 32) as u32] }
+    }
+
+    #[inline]
+    fn series(&self) -> SeriesRef {
+        SeriesRef(u64::from(self.series[1]) << 32 | u64::from(self.series[0]))
+    }
+}
+
+/// So much of a hash is kept: among ten million different ones, two meet with a chance below 10^-14.
+#[derive(Clone, Copy, Debug)]
+struct Kept([u32; 3]);
+
+impl From<WideHash> for Kept {
+    #[inline]
+    fn from(hash: WideHash) -> Self {
+        Kept([hash[0] as u32, (hash[0] >> 32) as u32, hash[1] as u32])
+    }
+}
+
+const PAGE_BITS: u32 = 12;
 
 /// Entries in the order of their first use, and where each hash is.
 #[derive(Debug, Default)]
 struct Generation {
-    entries: Vec<Entry>,
-    table: HashTable<u32>,
+    /// Full pages but for the last, so that none is moved when there are more.
+    pages: Vec<Vec<Entry>>,
+    len: usize,
+    table: TagTable,
+    /// Which entries were found since the generation was looked through.
+    used: Vec<u64>,
 }
 
 impl Generation {
     #[inline]
-    fn find(&self, hash: WideHash) -> Option<usize> {
-        let at = self.table.find(hash[0], |i| self.entries[*i as usize].hash == hash)?;
-        Some(*at as usize)
+    fn get(&self, at: usize) -> Option<&Entry> {
+        self.pages.get(at >> PAGE_BITS)?.get(at & ((1 << PAGE_BITS) - 1))
+    }
+
+    #[inline]
+    fn find(&self, hash: Kept) -> Option<usize> {
+        let is = |at: u32| self.get(at as usize).is_some_and(|e| e.hash == hash.0);
+        self.table.find(hash.0[1], is).map(|at| at as usize)
+    }
+
+    #[inline]
+    fn use_at(&mut self, at: usize) {
+        self.used[at / 64] |= 1 << (at % 64);
     }
 
     fn push(&mut self, entry: Entry) {
-        let at = self.entries.len() as u32;
-        self.entries.push(entry);
-        let entries = &self.entries;
-        self.table.insert_unique(entry.hash[0], at, |i| entries[*i as usize].hash[0]);
+        let at = self.len;
+        if at.is_multiple_of(1 << PAGE_BITS) {
+            self.pages.push(Vec::with_capacity(1 << PAGE_BITS));
+            self.used.resize(self.used.len() + (1 << PAGE_BITS) / 64, 0);
+        }
+        if let Some(page) = self.pages.last_mut() {
+            page.push(entry);
+        }
+        self.table.insert(entry.hash[1], at as u32);
+        self.len += 1;
+        self.use_at(at);
+    }
+
+    /// How many entries were used since the last call.
+    fn take_used(&mut self) -> usize {
+        let used = self.used.iter().map(|w| w.count_ones() as usize).sum();
+        self.used.fill(0);
+        used
     }
 }
 
-/// Remembers series in two generations. Every so many lookups the younger becomes the older and the older is dropped;
-/// what is used moves back into the younger, in the order of its use. So a series that ended is forgotten, and the
-/// next series of a sender, which repeats its order, is found without a table: it stands behind the one before.
+/// Remembers series in the order of their use: the next series of a sender, which repeats its order, is found without a
+/// table, for it stands behind the one before. Every so many lookups the entries are looked through. If some are not
+/// used any more, or the order has changed, they become the old generation, from which what is used moves into a
+/// young one, in the order of its use; what is left over is dropped after as many lookups again.
 #[derive(Debug)]
 pub(super) struct SeriesCache {
     young: Generation,
+    /// Empty most of the time.
     old: Generation,
     lookups: u64,
+    /// How many of them had to use the table.
+    searches: u64,
     entries_max: usize,
 }
 
-/// Lookups per entry between two generations: a series used once in so many rounds of the others is kept.
+/// Lookups per entry between two looks: a series used once in so many rounds of the others is kept.
 const LOOKUPS_PER_ENTRY: u64 = 16;
-/// Below so many lookups no generation ends, whatever its size.
+/// Below so many lookups the entries are not looked through, however few there are.
 const LOOKUPS_MIN: u64 = 100_000;
 
 /// Where the next series of a sender is expected.
@@ -60,48 +114,65 @@ impl SeriesCache {
             young: Generation::default(),
             old: Generation::default(),
             lookups: 0,
-            // References within a generation are 32 bits wide.
-            entries_max: entries_max.clamp(2, u32::MAX as usize),
+            searches: 0,
+            // Places within a generation are 32 bits wide.
+            entries_max: entries_max.clamp(2, u32::MAX as usize - 1),
         }
     }
 
-    /// Ends a generation if its time has come. Expectations from before mean nothing then.
+    /// Looks through the entries if it is time. Expectations from before mean nothing then.
     pub fn begin_request(&mut self) {
-        let due = LOOKUPS_MIN.max(self.young.entries.len() as u64 * LOOKUPS_PER_ENTRY);
-        if self.lookups > due || self.young.entries.len() >= self.entries_max / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.lookups = 0;
+        let full = self.young.len >= self.entries_max / 2;
+        if self.lookups <= LOOKUPS_MIN.max(self.young.len as u64 * LOOKUPS_PER_ENTRY) && !full {
+            return;
         }
+        let unused = self.young.len - self.young.take_used();
+        let disordered = self.searches > self.lookups / 8;
+        self.old = Generation::default();
+        if full || unused > self.young.len / 8 || disordered {
+            self.old = std::mem::take(&mut self.young);
+        }
+        (self.lookups, self.searches) = (0, 0);
     }
 
     #[inline]
     pub fn get(&mut self, hash: WideHash, expected: &mut Expected) -> Option<SeriesRef> {
         self.lookups += 1;
-        if let Some(entry) = self.young.entries.get(expected.0)
-            && entry.hash == hash
+        let hash = Kept::from(hash);
+        if let Some(entry) = self.young.get(expected.0)
+            && entry.hash == hash.0
         {
+            let series = entry.series();
+            self.young.use_at(expected.0);
             expected.0 += 1;
-            return Some(entry.series);
+            return Some(series);
         }
         self.search(hash, expected)
     }
 
-    fn search(&mut self, hash: WideHash, expected: &mut Expected) -> Option<SeriesRef> {
+    fn search(&mut self, hash: Kept, expected: &mut Expected) -> Option<SeriesRef> {
         if let Some(at) = self.young.find(hash) {
+            self.searches += 1;
+            self.young.use_at(at);
             expected.0 = at + 1;
-            return Some(self.young.entries[at].series);
+            return self.young.get(at).map(Entry::series);
         }
-        let entry = self.old.entries[self.old.find(hash)?];
+        let entry = *self.old.get(self.old.find(hash)?)?;
         self.young.push(entry);
-        expected.0 = self.young.entries.len();
-        Some(entry.series)
+        expected.0 = self.young.len;
+        Some(entry.series())
     }
 
     /// Remembers a series; what the hash stood for before is forgotten.
     pub fn insert(&mut self, hash: WideHash, series: SeriesRef) {
+        let hash = Kept::from(hash);
+        let entry = Entry::new(hash, series);
         match self.young.find(hash) {
-            Some(at) => self.young.entries[at].series = series,
-            None => self.young.push(Entry { hash, series }),
+            Some(at) => {
+                let (page, at) = (at >> PAGE_BITS, at & ((1 << PAGE_BITS) - 1));
+                self.young.pages[page][at] = entry;
+            }
+            None => self.young.push(entry),
         }
     }
 }
@@ -129,7 +200,7 @@ mod tests {
         }
         assert_eq!(cache.get(hash(5), &mut expected), Some(SeriesRef(5)));
         assert_eq!(cache.get(hash(6), &mut expected), None);
-        assert!(cache.young.entries.len() + cache.old.entries.len() <= 1000);
+        assert!(cache.young.len + cache.old.len <= 1000);
     }
 
     #[test]
@@ -138,6 +209,43 @@ mod tests {
         cache.insert(hash(1), SeriesRef(1));
         cache.insert(hash(1), SeriesRef(2));
         assert_eq!(cache.get(hash(1), &mut Expected::default()), Some(SeriesRef(2)));
-        assert_eq!(cache.young.entries.len(), 1);
+        assert_eq!(cache.young.len, 1);
+    }
+
+    /// Looks up all of `order` as often as it takes until the entries are looked through.
+    fn look_through(cache: &mut SeriesCache, order: &[u64]) {
+        cache.begin_request();
+        while cache.lookups > 0 {
+            let mut expected = Expected::default();
+            for n in order {
+                assert_eq!(cache.get(hash(*n), &mut expected), Some(SeriesRef(*n << 32 | 7)));
+            }
+            cache.begin_request();
+        }
+    }
+
+    #[test]
+    fn one_generation_is_enough_while_nothing_changes() {
+        let mut cache = SeriesCache::new(100_000);
+        let mut order: Vec<u64> = (0..5000).collect();
+        order.iter().for_each(|n| cache.insert(hash(*n), SeriesRef(*n << 32 | 7)));
+        cache.lookups = 1;
+        look_through(&mut cache, &order);
+        assert_eq!((cache.young.len, cache.old.len), (5000, 0));
+        // Another order is learnt, and what is missing in it is forgotten.
+        order.reverse();
+        order.truncate(3000);
+        cache.lookups = 1;
+        for _ in 0..2 {
+            look_through(&mut cache, &order);
+            cache.lookups = 1;
+        }
+        look_through(&mut cache, &order);
+        assert_eq!((cache.young.len, cache.old.len), (3000, 0));
+        cache.searches = 0;
+        look_through(&mut cache, &order[..1]);
+        let mut expected = Expected::default();
+        order.iter().for_each(|n| assert!(cache.get(hash(*n), &mut expected).is_some()));
+        assert_eq!(cache.searches, 0, "in the order of their use");
     }
 }

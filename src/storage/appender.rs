@@ -396,8 +396,8 @@ impl Db {
             let checked = match slot {
                 Some((slot, _)) if self.head.is_current(series) => {
                     let checked = if ts < min_valid { Err(None) } else { slot.check(ts, bits).map_err(Some) };
-                    if checked.is_ok() && !slot.logged {
-                        slot.logged = true;
+                    if checked.is_ok() && !slot.is_logged() {
+                        slot.set_logged(true);
                         to_log.push(series);
                     }
                     checked
@@ -438,8 +438,8 @@ impl Db {
                 if *ts < min_valid { Err(None) } else { slot.check_histogram(*ts, h).map_err(Some) };
             match checked {
                 Ok(()) => {
-                    if !slot.logged {
-                        slot.logged = true;
+                    if !slot.is_logged() {
+                        slot.set_logged(true);
                         to_log.push(*series);
                     }
                     newest = newest.max(*ts);
@@ -469,8 +469,8 @@ impl Db {
             };
             match checked {
                 Ok(()) => {
-                    if !slot.logged {
-                        slot.logged = true;
+                    if !slot.is_logged() {
+                        slot.set_logged(true);
                         to_log.push(s.series);
                     }
                     newest = newest.max(s.ts);
@@ -508,7 +508,7 @@ impl Db {
                     if let Some((slot, _)) =
                         guards.shard(id_of(*series)).and_then(|s| s.get_mut(id_of(*series)))
                     {
-                        slot.logged = false;
+                        slot.set_logged(false);
                     }
                 }
                 self.metrics.wal_write_failures.inc();
@@ -705,8 +705,8 @@ impl Db {
             let slot = guards.shard(id_of(*series)).and_then(|shard| shard.get_mut(id_of(*series)));
             let Some((slot, _)) = slot.filter(|_| self.head.is_current(*series)) else { return false };
             let taken = ring.check(labels, exemplar).is_ok();
-            if taken && !slot.logged {
-                slot.logged = true;
+            if taken && !slot.is_logged() {
+                slot.set_logged(true);
                 to_log.push(*series);
             }
             taken
@@ -839,8 +839,8 @@ impl Batch {
             };
             match slot.check_out_of_order(s.ts, &s.value) {
                 Ok(()) => {
-                    if !slot.logged {
-                        slot.logged = true;
+                    if !slot.is_logged() {
+                        slot.set_logged(true);
                         to_log.push(s.series);
                     }
                     true

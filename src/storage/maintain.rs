@@ -434,7 +434,7 @@ impl Db {
             if let Some((series, _)) = shard.get_mut(id)
                 && series.is_empty()
             {
-                series.idle = true;
+                series.set_idle(true);
                 memory.idle.insert(id);
             }
         }
@@ -446,7 +446,7 @@ impl Db {
             let mut index = write(&self.index);
             for id in some {
                 let mut shard = self.head.lock_one(*id);
-                let still = shard.get(*id).is_some_and(|s| s.idle && s.is_empty());
+                let still = shard.get(*id).is_some_and(|s| s.is_idle() && s.is_empty());
                 if still {
                     lock(&self.unlogged).remove(&self.head.reference(*id));
                     self.head.drop_series(&mut shard, *id);

@@ -72,6 +72,7 @@ pub use delete::{Cleaned, SeriesDeleted};
 pub use exemplars::{Exemplar, ExemplarError};
 pub use handle::Storage;
 pub use import::{EXEMPLARS_MAX, ImportOptions, Imported, Importer, prometheus};
+pub use index::TagTable;
 pub use inspect::{BlockInspection, Inspection, MetricInspection};
 pub use maintain::Maintained;
 pub use metrics::StorageMetrics;

@@ -54,6 +54,8 @@ pub struct OpenChunk {
     /// Samples at the end that repeat interval and value and are not in `buf` yet.
     run: u16,
     scale: u8,
+    /// Bits for whoever holds the chunk: they have room here.
+    pub flags: u8,
 }
 
 impl Default for OpenChunk {
@@ -68,6 +70,7 @@ impl Default for OpenChunk {
             count: 0,
             run: 0,
             scale: 0,
+            flags: 0,
         }
     }
 }
@@ -75,8 +78,8 @@ impl Default for OpenChunk {
 /// The most samples: what a decoder of full chunks takes.
 const SAMPLES_MAX: u16 = CHUNK_SAMPLES_MAX as u16;
 /// A chunk with so many samples ends when it has so many bytes: that bounds the memory of series that change a lot.
-const FULL_SAMPLES: u16 = 48;
-const FULL_BYTES: u16 = 160;
+const FULL_SAMPLES: u16 = 32;
+const FULL_BYTES: u16 = 96;
 /// Records are seldom longer.
 const RECORD_SHORT: usize = 8;
 /// What changes seldom goes on up to here.
@@ -228,7 +231,7 @@ impl OpenChunk {
     #[cold]
     fn grow(&mut self, end: usize) {
         // In small steps: doubling would waste a third of what a million of these take.
-        let mut grown = Vec::with_capacity((end + 8 + end / 8).next_multiple_of(16));
+        let mut grown = Vec::with_capacity((end + 8).next_multiple_of(16));
         grown.extend_from_slice(&self.buf[..usize::from(self.used)]);
         grown.resize(grown.capacity(), 0);
         self.buf = grown.into_boxed_slice();
@@ -552,8 +555,8 @@ mod tests {
             }
             n
         };
-        assert_eq!(len(|i| i as f64), 76);
-        assert_eq!(len(|i| (i as f64).sqrt()), 48);
+        assert_eq!(len(|i| i as f64), 44);
+        assert_eq!(len(|i| (i as f64).sqrt()), 32);
         assert_eq!(len(|_| 1.0), CHUNK_SAMPLES_MAX as i64);
         assert_eq!(len(|i| (i / 100) as f64), 480);
         let mut chunk = OpenChunk::default();

@@ -272,7 +272,7 @@ impl Head {
         let mut shard = self.lock_one(id);
         let slot = shard.slot(id);
         *slot = HeadSeries::default();
-        slot.logged = true;
+        slot.set_logged(true);
         self.generations.set(id, generation);
     }
 
@@ -301,7 +301,7 @@ impl Creation<'_> {
         let (_, shard) = self.shard.get_or_insert_with(|| (number, self.head.lock_shard(number)));
         let slot = shard.slot(id);
         *slot = HeadSeries::default();
-        slot.logged = self.logged;
+        slot.set_logged(self.logged);
         let generations = &self.head.generations;
         let generation = generations.get(id).max(self.generation_min);
         generations.set(id, generation);

@@ -59,6 +59,8 @@ impl PageStore {
         }
         windows.retain(|_, pages| pages.strong_count() > 0);
         let pages = Arc::new(Pages {
+            start,
+            end: start.saturating_add(self.window_ms.max(1)),
             place: self.place.clone(),
             file: OnceLock::new(),
             written: AtomicU64::new(0),
@@ -101,6 +103,9 @@ impl PageStore {
 /// The pages of one window.
 #[derive(Debug)]
 pub struct Pages {
+    /// The window: all samples are in `start..end`.
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
     place: Option<Place>,
     /// `None` if there is no directory, or no file could be made.
     file: OnceLock<Option<Box<dyn ScratchFile>>>,
@@ -118,6 +123,11 @@ struct InMemory {
 }
 
 impl Pages {
+    /// How long after the window's start a time is, or less where that is very long.
+    pub(super) fn offset(&self, ts: Timestamp) -> u32 {
+        ts.saturating_sub(self.start).clamp(0, i64::from(u32::MAX)) as u32
+    }
+
     /// Puts bytes, at most a page of them with their checksum, in and returns where they are, and whether that is a new page.
     fn push(&self, bytes: &[u8]) -> (u64, bool) {
         let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);

@@ -60,13 +60,15 @@ impl Sealer {
         self.vs.clear();
         open.read(Timestamp::MIN, Timestamp::MAX, &mut self.ts, &mut self.vs);
         open.clear();
-        let (first, last) = (*self.ts.first()?, *self.ts.last()?);
+        let first = *self.ts.first()?;
         if floats::constant(&self.vs).is_some() {
             // The next chunk is likely to stand still as well.
             open.shrink();
         }
         let pages = self.pages(first);
-        let same_pages = list.as_mut().filter(|l| Arc::ptr_eq(&l.pages, &pages)).map(Arc::make_mut);
+        let n = self.ts.len();
+        let same_pages = list.as_mut().filter(|l| Arc::ptr_eq(&l.pages, &pages) && l.has_room(n));
+        let same_pages = same_pages.map(Arc::make_mut);
         let bytes = &mut self.bytes;
         bytes.clear();
         bytes.extend_from_slice(&same_pages.as_ref().map_or(0, |l| l.newest).to_le_bytes());
@@ -81,16 +83,16 @@ impl Sealer {
         }
         floats::encode(&self.vs, bytes);
         let newest = self.store.push(&pages, bytes) << 16 | bytes.len() as u64;
-        let samples = self.ts.len() as u32;
+        let samples = self.ts.len() as u16;
         if let Some(list) = same_pages {
             list.newest = newest;
-            list.last = last;
             list.chunks += 1;
             list.samples += samples;
             return Some(0);
         }
+        let first = pages.offset(first);
         let older = list.take();
-        *list = Some(Arc::new(Sealed { pages, newest, first, last, chunks: 1, samples, older }));
+        *list = Some(Arc::new(Sealed { pages, newest, older, first, chunks: 1, samples }));
         Some(SEALED_BYTES)
     }
 }
@@ -108,18 +110,21 @@ fn regular(ts: &[Timestamp]) -> Option<u32> {
 
 const SEALED_BYTES: usize = size_of::<Sealed>() + 2 * size_of::<usize>();
 
-/// The full chunks of a series in one window, and those of the windows before.
+/// The full chunks of a series in one window, and those of the windows before. A window with very many samples has
+/// several of these. There are millions, so its fields are as narrow as they may be.
 #[derive(Clone, Debug)]
 pub struct Sealed {
     pages: Arc<Pages>,
     /// Where the newest is, and in the low 16 bits how many bytes it has.
     newest: u64,
-    first: Timestamp,
-    last: Timestamp,
-    chunks: u32,
-    samples: u32,
     older: Option<Arc<Sealed>>,
+    /// No sample is older than this much after the window's start.
+    first: u32,
+    chunks: u16,
+    samples: u16,
 }
+
+const _: () = assert!(size_of::<Sealed>() == 32);
 
 /// Memory to work in while reading.
 #[derive(Debug, Default)]
@@ -131,6 +136,15 @@ pub struct ChunkScratch {
 }
 
 impl Sealed {
+    /// Whether another chunk of `n` samples can be counted.
+    fn has_room(&self, n: usize) -> bool {
+        usize::from(self.samples) + n <= usize::from(u16::MAX)
+    }
+
+    fn first(&self) -> Timestamp {
+        self.pages.start.saturating_add(i64::from(self.first))
+    }
+
     fn windows(&self) -> impl Iterator<Item = &Sealed> {
         std::iter::successors(Some(self), |s| s.older.as_deref())
     }
@@ -138,7 +152,7 @@ impl Sealed {
     /// The time of the oldest sample.
     #[must_use]
     pub fn first_ts(&self) -> Timestamp {
-        self.windows().last().map_or(self.first, |s| s.first)
+        self.windows().last().map_or(Timestamp::MAX, Sealed::first)
     }
 
     /// How many samples there are.
@@ -159,10 +173,10 @@ impl Sealed {
         scratch.bytes.clear();
         scratch.ends.clear();
         for window in self.windows() {
-            if window.last < from {
+            if window.pages.end <= from {
                 break;
             }
-            if window.first <= to {
+            if window.first() <= to {
                 window.collect(from, to, scratch)?;
             }
         }
@@ -202,7 +216,7 @@ impl Sealed {
     /// Drops the chunks that end before `before` from a list; returns how many, and the memory that they took.
     pub fn drop_before(list: &mut Option<Arc<Sealed>>, before: Timestamp) -> (u64, u64) {
         let Some(newest) = list else { return (0, 0) };
-        if newest.last < before {
+        if newest.pages.end <= before {
             let (chunks, windows) =
                 newest.windows().fold((0, 0), |(c, n), s| (c + u64::from(s.chunks), n + 1));
             *list = None;
@@ -212,13 +226,18 @@ impl Sealed {
             return (0, 0);
         }
         let newest = Arc::make_mut(newest);
-        let (mut chunks, bytes) = Sealed::drop_before(&mut newest.older, before);
-        if newest.first < before {
+        let (mut chunks, mut bytes) = Sealed::drop_before(&mut newest.older, before);
+        if newest.first() < before {
             let had = newest.chunks;
             if newest.count_from(before).is_none() {
                 tracing::error!("The file of the head's full chunks cannot be read");
             }
             chunks += u64::from(had - newest.chunks);
+            if newest.chunks == 0 {
+                // What is older is gone as well.
+                *list = None;
+                bytes += SEALED_BYTES as u64;
+            }
         }
         (chunks, bytes)
     }
@@ -226,7 +245,7 @@ impl Sealed {
     /// Leaves out the chunks that end before `before`. Their bytes stay where they are.
     fn count_from(&mut self, before: Timestamp) -> Option<()> {
         let (mut bytes, mut ts) = (Vec::new(), Vec::new());
-        let (mut chunks, mut samples, mut first) = (0, 0, self.last);
+        let (mut chunks, mut samples, mut first) = (0, 0, u32::MAX);
         let mut place = self.newest;
         for _ in 0..self.chunks {
             bytes.clear();
@@ -238,8 +257,8 @@ impl Sealed {
                 break;
             }
             chunks += 1;
-            samples += ts.len() as u32;
-            first = header.first;
+            samples += ts.len() as u16;
+            first = self.pages.offset(header.first);
             place = header.before;
         }
         (self.chunks, self.samples, self.first) = (chunks, samples, first);

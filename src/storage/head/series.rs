@@ -70,13 +70,45 @@ pub struct HeadSeries {
     /// Shared with readers; copied only if one holds it while it changes.
     sealed: Option<Arc<Sealed>>,
     rare: Option<Box<Rare>>,
-    /// Whether the WAL has the labels of this series.
-    pub logged: bool,
-    /// Whether it was empty when idle series were last looked for.
-    pub idle: bool,
 }
 
+/// Flags of a series, in its open chunk, where there is room for them.
+const LOGGED: u8 = 1;
+const IDLE: u8 = 2;
+
+/// A million series take so much each: a line of the cache.
+const _: () = assert!(size_of::<HeadSeries>() == 64);
+
 impl HeadSeries {
+    /// Whether the WAL has the labels of this series.
+    #[inline]
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.floats.flags & LOGGED != 0
+    }
+
+    /// Whether it was empty when idle series were last looked for.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.floats.flags & IDLE != 0
+    }
+
+    #[inline]
+    pub fn set_logged(&mut self, logged: bool) {
+        self.set_flag(LOGGED, logged);
+    }
+
+    #[inline]
+    pub fn set_idle(&mut self, idle: bool) {
+        self.set_flag(IDLE, idle);
+    }
+
+    #[inline]
+    fn set_flag(&mut self, flag: u8, set: bool) {
+        let flags = self.floats.flags & !flag;
+        self.floats.flags = if set { flags | flag } else { flags };
+    }
+
     /// The time of the newest sample that was ever appended.
     #[inline]
     #[must_use]
@@ -143,7 +175,7 @@ impl HeadSeries {
             None
         };
         self.floats.append(ts, bits);
-        self.idle = false;
+        self.set_idle(false);
         if start != 0 || self.rare.is_some() {
             self.note_start(ts, start);
         }
@@ -183,7 +215,7 @@ impl HeadSeries {
             });
         }
         open.append(ts, Arc::clone(h));
-        self.idle = false;
+        self.set_idle(false);
         Ok(())
     }
 
@@ -222,8 +254,8 @@ impl HeadSeries {
         min_valid: Timestamp,
     ) -> Result<(), Refusal> {
         self.check_out_of_order(ts, value)?;
+        self.set_idle(false);
         let rare = self.rare.get_or_insert_default();
-        self.idle = false;
         if ts < min_valid { rare.late.insert(ts, start, value) } else { rare.behind.insert(ts, start, value) }
     }
 

@@ -16,6 +16,7 @@ use super::cache::Version;
 use super::lists::PairLists;
 use super::postings::Postings;
 use super::select::Lookup;
+use super::table::TagTable;
 use crate::model::{Labels, LabelsRef, MatchOp, Matcher};
 use crate::storage::api::HeadMemory;
 
@@ -28,8 +29,8 @@ pub struct HeadIndex {
     name_ids: HashTable<u32>,
     pairs: Vec<Pair>,
     free_pairs: Vec<u32>,
-    /// Upper half of the hash of the packed labels, and the series' id.
-    by_labels: HashTable<(u32, u32)>,
+    /// The series' ids by the upper half of the hash of the packed labels.
+    by_labels: TagTable,
     /// The pair numbers of each series, in the order of its labels.
     series: PairLists,
     /// The pairs of the series that came last: the next one shares most of them.
@@ -82,12 +83,6 @@ struct Pair {
     postings: Postings,
 }
 
-/// Spreads the kept half of a hash over 64 bits: the table takes its buckets from the low bits and its tags from
-/// the high ones.
-fn spread(kept: u32) -> u64 {
-    u64::from(kept).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 impl HeadIndex {
     /// The id of the series with these labels.
     #[must_use]
@@ -99,10 +94,7 @@ impl HeadIndex {
     /// The same, if [`HeadIndex::hash`] is known.
     #[must_use]
     pub fn find_hashed(&self, hash: LabelsHash, labels: LabelsRef<'_>) -> Option<u32> {
-        let kept = hash.0;
-        self.by_labels
-            .find(spread(kept), |(h, id)| *h == kept && self.has_labels(*id, labels))
-            .map(|(_, id)| *id)
+        self.by_labels.find(hash.0, |id| self.has_labels(id, labels))
     }
 
     /// The hash of a label set, good for this index.
@@ -142,7 +134,7 @@ impl HeadIndex {
         self.unsettled = true;
         self.arrivals.note(id);
         self.count += u64::from(self.live.insert(id));
-        self.by_labels.insert_unique(spread(hash.0), (hash.0, id), |(h, _)| spread(*h));
+        self.by_labels.insert(hash.0, id);
     }
 
     /// Tells the postings of the series that came last. Those that were added one after the other mostly share their
@@ -230,9 +222,7 @@ impl HeadIndex {
         self.removed += 1;
         let pairs = self.series.remove(id);
         let kept = self.hash(labels.borrowed()).0;
-        if let Ok(entry) = self.by_labels.find_entry(spread(kept), |(_, other)| *other == id) {
-            entry.remove();
-        }
+        self.by_labels.remove(kept, |other| other == id);
         for p in pairs {
             if self.pairs[p as usize].postings.remove(id) {
                 self.free_pair(p);
@@ -384,7 +374,7 @@ impl HeadIndex {
 
     /// Adds what the index takes.
     pub fn add_memory(&self, memory: &mut HeadMemory) {
-        memory.table += self.by_labels.allocation_size() as u64;
+        memory.table += self.by_labels.heap_bytes() as u64;
         memory.lists += self.series.heap_bytes() as u64;
         let names = self.names.iter().map(|n| size_of::<Name>() + n.text.len() + n.values.allocation_size());
         let pairs = self.pairs.iter().map(|p| p.value.len()).sum::<usize>();

@@ -10,7 +10,9 @@ pub mod head;
 mod lists;
 pub mod postings;
 pub mod select;
+mod table;
 
 pub use cache::SelectCache;
 pub use head::{HeadIndex, LabelsHash};
 pub use select::{Lookup, Selecting, select, select_with};
+pub use table::TagTable;

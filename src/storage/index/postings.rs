@@ -20,7 +20,9 @@ pub enum Postings {
 pub fn bitmap_bytes(bitmap: &RoaringBitmap) -> u64 {
     let s = bitmap.statistics();
     let containers = u64::from(s.n_containers) * 40;
-    s.n_bytes_array_containers + s.n_bytes_bitset_containers + s.n_bytes_run_containers + containers
+    // It counts 32 bits for each of them, but an array has 16.
+    let arrays = s.n_bytes_array_containers / 2;
+    arrays + s.n_bytes_bitset_containers + s.n_bytes_run_containers + containers
 }
 
 impl Default for Postings {
