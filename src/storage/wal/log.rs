@@ -33,7 +33,7 @@ pub const CHECKPOINT: &str = "checkpoint";
 const RESERVE_BYTES_MAX: u64 = 64 << 20;
 /// … but no more than this part of a small disk.
 const RESERVE_PART: u64 = 64;
-/// The disk's room is looked at again after so many bytes.
+/// The disk's room is looked at again after so many bytes, or a quarter of the reserve.
 const ROOM_CHECK_BYTES: u64 = 4 << 20;
 
 /// How the log is written.
@@ -197,7 +197,8 @@ impl Wal {
                 ),
             ));
         }
-        state.room = ROOM_CHECK_BYTES.max(bytes + 1);
+        // Sooner on a small disk, so that what is written until then leaves most of the reserve.
+        state.room = ROOM_CHECK_BYTES.min(reserve / 4).max(bytes + 1);
         Ok(())
     }
 
@@ -445,4 +446,24 @@ pub fn numbered_files(disk: &dyn Disk, dir: &Path, extension: &str) -> io::Resul
         .collect();
     found.sort_unstable();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::disk::sim::SimDisk;
+
+    #[test]
+    fn a_small_disk_keeps_most_of_its_reserve() {
+        let disk = SimDisk::default();
+        disk.bound(Some(1 << 20));
+        let dir = Path::new("/wal");
+        let options = WalOptions { segment_bytes: 1 << 30, window_ms: 1000, sync_each: false };
+        let log = Wal::new(Arc::new(disk.clone()), dir, options, Vec::new(), 1);
+        let refused = (0..20_000).find_map(|_| log.write(&[7; 100], 0).err()).expect("the disk is bounded");
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        let reserve = (1 << 20) / RESERVE_PART;
+        let free = disk.room(dir).unwrap().free;
+        assert!(free <= reserve + 100 && free >= reserve * 3 / 4 - 100, "{free} of {reserve} are left");
+    }
 }
