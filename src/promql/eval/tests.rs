@@ -101,6 +101,20 @@ fn memory_and_series_are_limited() {
 }
 
 #[test]
+fn a_long_window_counts_while_it_is_loaded() {
+    let storage = storage(1, 10_000);
+    let query = "sum_over_time(x_total[10d])";
+    let at = QueryRequest::instant(150_000_000);
+    let most = |max_bytes: u64| QueryLimits { max_bytes, ..limits(50_000_000) };
+    let result = run(query, &at, most(200_000), &storage).unwrap();
+    assert!(result.stats.peak_bytes >= 160_000, "{:?}", result.stats);
+    assert_eq!(
+        run(query, &at, most(150_000), &storage).map(|_| ()),
+        Err(QueryError::TooMuchMemory { limit: 150_000 })
+    );
+}
+
+#[test]
 fn a_result_counts_until_it_is_dropped() {
     let storage = storage(50, 100);
     let range = QueryRequest::range(0, 1_000_000, 15_000);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::columns::{Columns, Part, Point};
-use super::context::{Context, Grid, Result, fail, unwrap_parens};
+use super::context::{Context, Grid, Held, Result, fail, unwrap_parens};
 use super::over_time::RangeFunction;
 use super::pace::LABELS;
 use super::rows::{Duplicates, Rows};
@@ -214,7 +214,9 @@ impl Context<'_> {
                 let job =
                     RangeJob { ctx: self, pos, source: &source, series: i, spec, grid, scalars: &scalars };
                 let row = out.push_row(labels, dropped);
+                let loaded = self.hold_loaded(&source, samples)?;
                 let read = function.fill(&job, samples, out, row)?;
+                self.samples.release(loaded);
                 self.samples.read(read);
                 self.count_fetched(&source, samples, read);
                 self.count_steps(&spec, samples, grid);
@@ -246,6 +248,18 @@ impl Context<'_> {
             let in_histograms = samples.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
             self.samples.fetch(read.min(samples.ts.len() as u64 + in_histograms));
         }
+    }
+
+    /// Notes that the samples of a series are held, if they are many and were not held before.
+    fn hold_loaded(&self, source: &Source, samples: &Samples) -> Result<Held> {
+        const FEW: usize = 4096;
+        if samples.len() <= FEW || !matches!(source, Source::Storage { .. }) {
+            return Ok(Held::default());
+        }
+        let in_histograms = samples.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+        let held = Held { samples: 0, bytes: 16 * (samples.ts.len() as u64 + in_histograms) };
+        self.hold(held)?;
+        Ok(held)
     }
 
     /// Counts the samples of each window, if the query asks for that.
