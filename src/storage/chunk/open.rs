@@ -19,7 +19,7 @@
 use super::floats::{INVERSES, POWERS};
 use super::{BLOCK_CHUNK_SAMPLES, CHUNK_SAMPLES_MAX};
 use crate::model::Timestamp;
-use crate::storage::coding::{Cursor, unzigzag, zigzag};
+use crate::storage::coding::{Cursor, put_varint, unzigzag, zigzag};
 
 const RUN: u8 = 3 << 6;
 const NEW_SCALE: u8 = 9;
@@ -237,69 +237,64 @@ impl OpenChunk {
         self.buf = grown.into_boxed_slice();
     }
 
+    /// Whether there is more than its newest sample tells: then [`OpenChunk::put`] writes it.
+    #[inline]
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.used > 0
+    }
+
+    /// Appends a chunk that [is written](OpenChunk::is_written) to `out`, for [`read_written`].
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.run));
+        out.extend_from_slice(&self.buf[..usize::from(self.used)]);
+    }
+
     /// Appends the samples in `from..=to` to the columns.
     pub fn read(&self, from: Timestamp, to: Timestamp, ts: &mut Vec<Timestamp>, vs: &mut Vec<f64>) {
         if self.count == 0 || self.first_ts() > to || self.last_ts < from {
             return;
         }
         let mut out = Emit { from, to, ts, vs, times: [0; EMIT], values: [0.0; EMIT], n: 0 };
-        if self.decode(&mut out).is_none() {
-            // The bytes never left this process.
-            debug_assert!(false, "an open chunk reads what it wrote");
-        }
+        let whole = match self.used {
+            0 => {
+                let mut t = self.first_ts();
+                out.one(t, self.last_bits);
+                out.repeat(u64::from(self.run), &mut t, i64::from(self.delta), self.last_bits);
+                Some(())
+            }
+            used => {
+                if from <= self.first_ts() {
+                    out.ts.reserve(usize::from(self.count));
+                    out.vs.reserve(usize::from(self.count));
+                }
+                out.written(&self.buf[..usize::from(used)], self.first_ts(), u64::from(self.run))
+            }
+        };
+        // The bytes never left this process.
+        debug_assert!(whole.is_some(), "an open chunk reads what it wrote");
         out.flush();
     }
+}
 
-    fn decode(&self, out: &mut Emit<'_>) -> Option<()> {
-        let mut cursor = Cursor::new(&self.buf[..usize::from(self.used)]);
-        let (bits, mut delta) = match self.used {
-            0 => (self.last_bits, i64::from(self.delta)),
-            _ => (cursor.u64()?, cursor.signed()?),
-        };
-        let mut t = self.first_ts();
-        let mut newest = Newest { bits, scale: 0, integer: None };
-        if out.from <= t {
-            out.ts.reserve(usize::from(self.count));
-            out.vs.reserve(usize::from(self.count));
-        }
-        out.one(t, bits);
-        while !cursor.is_empty() {
-            let control = cursor.u8()?;
-            match control >> 6 {
-                0 => {}
-                1 => delta = delta.wrapping_add(unzigzag(u64::from(cursor.u8()?))),
-                2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
-                _ => {
-                    out.repeat(cursor.varint()?, &mut t, delta, newest.bits);
-                    continue;
-                }
-            }
-            match control & 0x3f {
-                high @ SHORT_STEP.. => {
-                    let step = u64::from(high - SHORT_STEP) << 8 | u64::from(cursor.u8()?);
-                    newest.step_by(unzigzag(step))?;
-                }
-                0 => {}
-                k @ 1..=8 => newest.step_by(unzigzag(cursor.uint(usize::from(k))?))?,
-                NEW_SCALE => {
-                    newest.rescale(cursor.u8()?)?;
-                    newest.step_by(cursor.signed()?)?;
-                }
-                _ => {
-                    let shape = cursor.u8()?;
-                    let high = cursor.uint(usize::from(shape & 15))?;
-                    newest.xor(high.checked_shl(8 * u32::from(shape >> 4))?);
-                }
-            }
-            t = t.wrapping_add(delta);
-            if t > out.to {
-                return Some(());
-            }
-            out.one(t, newest.bits);
-        }
-        out.repeat(u64::from(self.run), &mut t, i64::from(self.delta), newest.bits);
-        Some(())
+/// Appends the samples in `from..=to` of what [`OpenChunk::put`] wrote; `first` is the time of the first sample. `None` if
+/// it is damaged, and then some may be appended.
+#[must_use]
+pub fn read_written(
+    bytes: &[u8],
+    first: Timestamp,
+    (from, to): (Timestamp, Timestamp),
+    ts: &mut Vec<Timestamp>,
+    vs: &mut Vec<f64>,
+) -> Option<()> {
+    let mut cursor = Cursor::new(bytes);
+    let run = cursor.varint()?;
+    let mut out = Emit { from, to, ts, vs, times: [0; EMIT], values: [0.0; EMIT], n: 0 };
+    if first <= to {
+        out.written(cursor.take(cursor.len())?, first, run)?;
     }
+    out.flush();
+    Some(())
 }
 
 /// The newest value while a chunk is read.
@@ -362,6 +357,55 @@ impl Emit<'_> {
         if self.n == EMIT {
             self.flush();
         }
+    }
+
+    /// The samples of a chunk's bytes, and `run` more like the last.
+    fn written(&mut self, bytes: &[u8], first: Timestamp, run: u64) -> Option<()> {
+        let mut cursor = Cursor::new(bytes);
+        let (bits, mut delta) = (cursor.u64()?, cursor.signed()?);
+        let mut t = first;
+        let mut newest = Newest { bits, scale: 0, integer: None };
+        self.one(t, bits);
+        while !cursor.is_empty() {
+            let control = cursor.u8()?;
+            match control >> 6 {
+                0 => {}
+                1 => delta = delta.wrapping_add(unzigzag(u64::from(cursor.u8()?))),
+                2 => delta = delta.wrapping_add(unzigzag(cursor.varint()?)),
+                _ => {
+                    self.run(cursor.varint()?, &mut t, delta, newest.bits)?;
+                    continue;
+                }
+            }
+            match control & 0x3f {
+                high @ SHORT_STEP.. => {
+                    let step = u64::from(high - SHORT_STEP) << 8 | u64::from(cursor.u8()?);
+                    newest.step_by(unzigzag(step))?;
+                }
+                0 => {}
+                k @ 1..=8 => newest.step_by(unzigzag(cursor.uint(usize::from(k))?))?,
+                NEW_SCALE => {
+                    newest.rescale(cursor.u8()?)?;
+                    newest.step_by(cursor.signed()?)?;
+                }
+                _ => {
+                    let shape = cursor.u8()?;
+                    let high = cursor.uint(usize::from(shape & 15))?;
+                    newest.xor(high.checked_shl(8 * u32::from(shape >> 4))?);
+                }
+            }
+            t = t.wrapping_add(delta);
+            if t > self.to {
+                return Some(());
+            }
+            self.one(t, newest.bits);
+        }
+        self.run(run, &mut t, delta, newest.bits)
+    }
+
+    /// As [`Emit::repeat`], unless there are more than a chunk can have.
+    fn run(&mut self, n: u64, t: &mut Timestamp, delta: i64, bits: u64) -> Option<()> {
+        (n <= CHUNK_SAMPLES_MAX as u64).then(|| self.repeat(n, t, delta, bits))
     }
 
     fn flush(&mut self) {

@@ -5,6 +5,7 @@
 //!         samples: varint, first time: signed
 //!         interval * 2: varint, or 1 and the times (`chunk/ints`) if intervals differ
 //!         values (`chunk/floats`)
+//!         or, in place of both: 3, and the samples as the open chunk had them (`chunk/open`)
 //! ```
 //! So a chunk takes no memory of its own, however many a series has.
 
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use super::pages::{PageStore, Pages};
 use crate::model::Timestamp;
 use crate::storage::api::Samples;
-use crate::storage::chunk::open::{OpenChunk, trim};
+use crate::storage::chunk::open::{OpenChunk, read_written, trim};
 use crate::storage::chunk::{floats, ints};
 use crate::storage::coding::{Cursor, put_signed, put_varint};
 
@@ -23,6 +24,8 @@ pub struct Sealer {
     store: Arc<PageStore>,
     /// The pages that were written to last, and the start of their window.
     pages: Option<(Timestamp, Arc<Pages>)>,
+    /// Whether chunks are put away as they are: they take half as much again then, and a third of a replay's time less.
+    pub as_they_are: bool,
     ts: Vec<Timestamp>,
     vs: Vec<f64>,
     bytes: Vec<u8>,
@@ -56,34 +59,43 @@ impl Sealer {
     /// Moves the samples of an open chunk to the list. Returns how much memory the list takes more, `None` if there
     /// was no sample.
     pub(super) fn seal(&mut self, open: &mut OpenChunk, list: &mut Option<Arc<Sealed>>) -> Option<usize> {
-        self.ts.clear();
-        self.vs.clear();
-        open.read(Timestamp::MIN, Timestamp::MAX, &mut self.ts, &mut self.vs);
-        open.clear();
-        let first = *self.ts.first()?;
-        if floats::constant(&self.vs).is_some() {
-            // The next chunk is likely to stand still as well.
-            open.shrink();
+        if open.is_empty() {
+            return None;
         }
+        let (n, first) = (open.len(), open.first_ts());
         let pages = self.pages(first);
-        let n = self.ts.len();
         let same_pages = list.as_mut().filter(|l| Arc::ptr_eq(&l.pages, &pages) && l.has_room(n));
         let same_pages = same_pages.map(Arc::make_mut);
         let bytes = &mut self.bytes;
         bytes.clear();
         bytes.extend_from_slice(&same_pages.as_ref().map_or(0, |l| l.newest).to_le_bytes());
-        put_varint(bytes, self.ts.len() as u64);
+        put_varint(bytes, n as u64);
         put_signed(bytes, first);
-        match regular(&self.ts) {
-            Some(interval) => put_varint(bytes, u64::from(interval) << 1),
-            None => {
-                put_varint(bytes, 1);
-                ints::encode(&self.ts, bytes);
+        if self.as_they_are && open.is_written() {
+            put_varint(bytes, OPEN);
+            open.put(bytes);
+            open.clear();
+        } else {
+            let (ts, vs) = (&mut self.ts, &mut self.vs);
+            ts.clear();
+            vs.clear();
+            open.read(Timestamp::MIN, Timestamp::MAX, ts, vs);
+            open.clear();
+            if floats::constant(vs).is_some() {
+                // The next chunk is likely to stand still as well.
+                open.shrink();
             }
+            match regular(ts) {
+                Some(interval) => put_varint(bytes, u64::from(interval) << 1),
+                None => {
+                    put_varint(bytes, IRREGULAR);
+                    ints::encode(ts, bytes);
+                }
+            }
+            floats::encode(vs, bytes);
         }
-        floats::encode(&self.vs, bytes);
         let newest = self.store.push(&pages, bytes) << 16 | bytes.len() as u64;
-        let samples = self.ts.len() as u16;
+        let samples = n as u16;
         if let Some(list) = same_pages {
             list.newest = newest;
             list.chunks += 1;
@@ -96,6 +108,11 @@ impl Sealer {
         Some(SEALED_BYTES)
     }
 }
+
+/// What stands in the place of the interval if intervals differ.
+const IRREGULAR: u64 = 1;
+/// The same for what is as it was in the open chunk.
+const OPEN: u64 = 3;
 
 /// The interval, if all are the same.
 fn regular(ts: &[Timestamp]) -> Option<u32> {
@@ -244,15 +261,16 @@ impl Sealed {
 
     /// Leaves out the chunks that end before `before`. Their bytes stay where they are.
     fn count_from(&mut self, before: Timestamp) -> Option<()> {
-        let (mut bytes, mut ts) = (Vec::new(), Vec::new());
+        let (mut bytes, mut ts, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let (mut chunks, mut samples, mut first) = (0, 0, u32::MAX);
         let mut place = self.newest;
         for _ in 0..self.chunks {
             bytes.clear();
             ts.clear();
+            values.clear();
             self.pages.read(place >> 16, place as usize & 0xffff, &mut bytes)?;
             let (header, mut cursor) = Header::of(&bytes)?;
-            header.times(&mut cursor, &mut ts)?;
+            header.times(&mut cursor, &mut ts, &mut values)?;
             if ts.last().is_none_or(|t| *t < before) {
                 break;
             }
@@ -271,8 +289,8 @@ struct Header {
     before: u64,
     count: usize,
     first: Timestamp,
-    /// `None` if intervals differ.
-    interval: Option<i64>,
+    /// Twice the interval, [`IRREGULAR`] or [`OPEN`].
+    interval: u64,
 }
 
 impl Header {
@@ -283,18 +301,22 @@ impl Header {
         let count = usize::try_from(cursor.varint()?).ok()?;
         let first = cursor.signed()?;
         let interval = cursor.varint()?;
-        let interval = (interval & 1 == 0).then_some((interval >> 1) as i64);
         Some((Header { before, count, first, interval }, cursor))
     }
 
-    /// Appends the times; the cursor stands at the values then.
-    fn times(&self, cursor: &mut Cursor<'_>, out: &mut Vec<Timestamp>) -> Option<()> {
+    /// Appends the times; the cursor stands at the values then, unless they are appended to `values` with the times.
+    fn times(&self, cursor: &mut Cursor<'_>, out: &mut Vec<Timestamp>, values: &mut Vec<f64>) -> Option<()> {
         match self.interval {
-            Some(interval) => {
+            OPEN => {
+                let bytes = cursor.take(cursor.len())?;
+                read_written(bytes, self.first, (Timestamp::MIN, Timestamp::MAX), out, values)
+            }
+            IRREGULAR => ints::decode(cursor, self.count, out),
+            interval => {
+                let interval = (interval >> 1) as i64;
                 out.extend((0..self.count as i64).map(|i| self.first + i * interval));
                 Some(())
             }
-            None => ints::decode(cursor, self.count, out),
         }
     }
 }
@@ -308,8 +330,12 @@ fn decode(
     ints: &mut Vec<i64>,
 ) -> Option<()> {
     let (header, mut cursor) = Header::of(bytes)?;
+    if header.interval == OPEN {
+        let bytes = cursor.take(cursor.len())?;
+        return read_written(bytes, header.first, (from, to), &mut out.ts, &mut out.vs);
+    }
     let at = out.ts.len();
-    header.times(&mut cursor, &mut out.ts)?;
+    header.times(&mut cursor, &mut out.ts, &mut out.vs)?;
     if out.ts.last().is_none_or(|last| *last < from) {
         out.ts.truncate(at);
         return Some(());
@@ -330,6 +356,7 @@ mod tests {
         fn samples_come_back(
             steps in proptest::collection::vec((prop_oneof![9 => Just(10i64), 1 => 1i64..500], 0u8..4), 1..400),
             chunk in 1usize..60, from in 0i64..5000, length in 0i64..5000, cut in 0i64..5000, on_disk: bool,
+            as_they_are: [bool; 3],
         ) {
             let dir = tempfile::tempdir().unwrap();
             let disk: Arc<dyn crate::storage::disk::Disk> = Arc::new(crate::storage::disk::RealDisk);
@@ -342,6 +369,7 @@ mod tests {
                 // A chunk has one window, as the head sees to.
                 let ends = open.len() >= chunk || !open.is_empty() && open.first_ts() / 1000 != t / 1000;
                 if ends {
+                    sealer.as_they_are = as_they_are[want.len() % 3];
                     let _bytes = sealer.seal(&mut open, &mut list);
                 }
                 open.append(t, f64::from(v).to_bits());

@@ -49,6 +49,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64) -> Done {
             },
         },
     };
+    worker.guards.all().for_each(|shard| shard.sealer.as_they_are = true);
     for (i, work) in segment.work.iter().enumerate() {
         match work {
             Work::Floats(group) => {
@@ -64,6 +65,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64) -> Done {
         }
     }
     worker.all_waiting();
+    worker.guards.all().for_each(|shard| shard.sealer.as_they_are = false);
     worker.tally.end_window();
     worker.tally.done
 }
