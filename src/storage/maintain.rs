@@ -514,6 +514,12 @@ impl Db {
                 fail(done, "A block past retention cannot be removed", &error);
             }
         }
+        // What is deleted of these blocks is not noted any more; so a loss of power must not bring them back.
+        if let Some(dir) = &self.dir
+            && let Err(error) = self.disk.sync_dir(&blocks_dir(&dir.path))
+        {
+            fail(done, "The removal of blocks past retention cannot be put on the disk", &error);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
 use super::snapshot;
 use super::tombstones;
-use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT};
+use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT, Segment, file_path};
 use super::wal::{Wal, WalOptions};
 use crate::model::Timestamp;
 
@@ -135,6 +135,7 @@ impl Db {
         if self.options.read_only {
             return Ok(());
         }
+        self.sync_what_is_there(path, &ended);
         let segment_bytes = match self.options.retention_bytes {
             // Many segments, so that dropping one frees little of what the bound allows.
             Some(bound) => self.options.wal_segment_bytes.min((bound / 32).max(64 << 10)),
@@ -147,6 +148,22 @@ impl Db {
         };
         self.wal = Some(Wal::new(disk, &wal_dir, options, ended, number));
         Ok(())
+    }
+
+    /// Puts on the disk what a process that was killed may have written and not synced: the end of its last segment (those
+    /// before were synced when they ended), and the names of files, as of a list of deletions. From now on it is as
+    /// good as what comes next, which may be a repetition of it, and a loss of power takes the end of what was written
+    /// and nothing from its middle.
+    fn sync_what_is_there(&self, dir: &Path, segments: &[Segment]) {
+        let (wal_dir, blocks_dir) = (wal_dir(dir), blocks_dir(dir));
+        let last = segments.last().map(|s| file_path(&wal_dir, s.number, SEGMENT));
+        let synced = last.map_or(Ok(()), |path| self.disk.sync_file(&path));
+        let synced =
+            [&*wal_dir, &*blocks_dir, dir].into_iter().fold(synced, |s, d| s.and(self.disk.sync_dir(d)));
+        if let Err(error) = synced {
+            self.metrics.wal_sync_failures.inc();
+            tracing::error!(dir = %dir.display(), %error, "What the process before this one wrote cannot be put on the disk");
+        }
     }
 
     fn open_blocks(&self, dir: &Path) -> io::Result<Ring> {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 mod damage;
 mod deletions;
+mod ends;
 mod old_version;
 mod read_only;
 

@@ -52,6 +52,9 @@ pub trait Disk: Debug + Send + Sync {
     /// Makes a file without a name in `dir`: it goes with the process.
     fn scratch(&self, dir: &Path) -> io::Result<Box<dyn ScratchFile>>;
 
+    /// Makes the bytes of a file durable that somebody else may have written.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+
     /// Makes durable what was created, renamed or removed in `dir`.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 

@@ -48,6 +48,29 @@ struct File {
     dropped: Vec<std::ops::Range<usize>>,
 }
 
+impl File {
+    fn sync(&mut self, fate: Synced) -> io::Result<()> {
+        match fate {
+            Synced::Done => {}
+            Synced::Never(error) => return Err(error),
+            Synced::Failed(error) => {
+                let unsynced = self.durable.len()..self.bytes.len();
+                self.dropped.push(unsynced);
+                return Err(error);
+            }
+        }
+        let mut durable = self.bytes.clone();
+        for range in &self.dropped {
+            let end = range.end.min(durable.len());
+            if range.start < end {
+                durable[range.start..end].fill(0);
+            }
+        }
+        self.durable = durable;
+        Ok(())
+    }
+}
+
 type Inode = Arc<Mutex<File>>;
 
 #[derive(Debug, Default)]
@@ -92,7 +115,24 @@ enum Fate {
     Refused(io::Error),
 }
 
+/// What becomes of a sync.
+enum Synced {
+    Done,
+    /// A process that is killed takes nothing along that it has written.
+    Never(io::Error),
+    /// Nothing that was not synced before ever will be.
+    Failed(io::Error),
+}
+
 impl State {
+    fn synced(&mut self) -> Synced {
+        match self.whole() {
+            Ok(()) => Synced::Done,
+            Err(error) if self.gone == Some(Kind::Kill) => Synced::Never(error),
+            Err(error) => Synced::Failed(error),
+        }
+    }
+
     fn fate(&mut self) -> Fate {
         if self.gone.is_some() {
             return Fate::Refused(io::Error::other("the process is gone"));
@@ -177,6 +217,25 @@ impl SimDisk {
 
     pub fn fail(&self, fault: Fault) {
         self.lock().fault = Some(fault);
+    }
+
+    /// The process, or the machine, ends now.
+    pub fn end(&self, kind: Kind) {
+        self.lock().gone.get_or_insert(kind);
+    }
+
+    /// Another disk with the files that this one has now, as another process sees them.
+    pub fn copy(&self) -> SimDisk {
+        let state = self.lock();
+        let copied = state.files.iter().map(|(path, file)| {
+            let bytes = lock(file).bytes.clone();
+            let file = File { durable: bytes.clone(), bytes, dropped: Vec::new() };
+            (path.clone(), Arc::new(Mutex::new(file)))
+        });
+        let files: BTreeMap<PathBuf, Inode> = copied.collect();
+        let dirs = state.dirs.clone();
+        let copy = State { durable: files.clone(), files, dirs, ..State::default() };
+        SimDisk { state: Arc::new(Mutex::new(copy)) }
     }
 
     /// Bounds the bytes of all files together.
@@ -338,6 +397,14 @@ impl Disk for SimDisk {
         Ok(Box::new(SimScratch { disk: self.clone(), bytes: Mutex::default() }))
     }
 
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let (fate, file) = {
+            let mut state = self.lock();
+            (state.synced(), state.file(path)?)
+        };
+        lock(&file).sync(fate)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.whole()?;
@@ -466,21 +533,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let fate = self.disk.lock().whole();
-        let mut file = lock(&self.file);
-        if let Err(error) = fate {
-            let unsynced = file.durable.len()..file.bytes.len();
-            file.dropped.push(unsynced);
-            return Err(error);
-        }
-        let mut durable = file.bytes.clone();
-        for range in &file.dropped {
-            let end = range.end.min(durable.len());
-            if range.start < end {
-                durable[range.start..end].fill(0);
-            }
-        }
-        file.durable = durable;
-        Ok(())
+        let fate = self.disk.lock().synced();
+        lock(&self.file).sync(fate)
     }
 }
