@@ -154,7 +154,9 @@ impl Db {
             let series = SeriesRef(series);
             self.head.is_current(series).then_some(id_of(series))
         };
-        *write(&self.deleted) = Arc::new(all.head.by_number(number_of));
+        let mut head = all.head.by_number(number_of);
+        self.take_up_seal(&mut head);
+        *write(&self.deleted) = Arc::new(head);
         for block in self.ring().blocks.iter() {
             if let Some(deleted) = all.blocks.remove(&block.footer().identity()) {
                 block.set_deleted(deleted);
@@ -162,13 +164,44 @@ impl Db {
         }
     }
 
-    /// Forgets the head's deletions before `cut`: what they covered was left out of the block. The file may still have
-    /// them; nothing that comes is as old.
-    pub fn forget_deleted(&self, cut: Timestamp) {
-        let mut deleted = write(&self.deleted);
-        if !deleted.is_empty() {
-            Arc::make_mut(&mut deleted).forget_before(cut);
+    /// Where the process ended between a seal and the end of it: the block lacks what was deleted, the deletions are
+    /// still noted, and the WAL does not say yet that what came out of order is in the block. That would come late.
+    fn take_up_seal(&self, head: &mut Deleted) {
+        let sealed_until = self.ring().sealed_until;
+        for (id, from, to) in head.before(sealed_until) {
+            if let Some((series, _)) = self.head.lock_one(id).get_mut(id) {
+                series.drop_late(from, to);
+            }
         }
+        lock(&self.maintenance).deletions_to_save |= head.forget_before(sealed_until);
+    }
+
+    /// The end of such a seal, once the WAL can be written: what comes late from now on is not to be taken for what was
+    /// deleted before.
+    pub fn end_seal(&self, dir: &Path) {
+        let mut memory = lock(&self.maintenance);
+        if !memory.deletions_to_save {
+            return;
+        }
+        let synced = self.merge_late(dir).and_then(|_| self.flush().map_err(io::Error::other));
+        match synced.and_then(|()| self.save_deletions()) {
+            Ok(()) => memory.deletions_to_save = false,
+            Err(error) => {
+                tracing::error!(%error, "Deletions of a time that is sealed cannot be forgotten yet");
+            }
+        }
+    }
+
+    /// Forgets the head's deletions before `cut`: what they covered was left out of the block. Returns whether there
+    /// were any; the file has them until [`Db::save_deletions`].
+    pub fn forget_deleted(&self, cut: Timestamp) -> bool {
+        let mut deleted = write(&self.deleted);
+        !deleted.is_empty() && Arc::make_mut(&mut deleted).forget_before(cut)
+    }
+
+    /// Writes what is deleted now.
+    pub fn save_deletions(&self) -> io::Result<()> {
+        self.save_deleted(&self.deleted(), |b| b.deleted().map(|d| (*d).clone()))
     }
 
     /// See [`Storage::clean_tombstones`](super::Storage::clean_tombstones).
@@ -180,7 +213,7 @@ impl Db {
         let mut done = Cleaned::default();
         let cleaned = self.clean_blocks(&mut done);
         // Whatever was done is noted, also if not all of it could be.
-        let saved = self.save_deleted(&self.deleted(), |b| b.deleted().map(|d| (*d).clone()));
+        let saved = self.save_deletions();
         self.update_gauges();
         cleaned.and(saved).map_err(|e| StorageError::Write(e.to_string()))?;
         Ok(done)
@@ -196,7 +229,7 @@ impl Db {
             let verify = |path: &Path| Block::open_verified(disk, path);
             let ((footer, _), new) = disk::write_whole(disk, block.path(), merge, verify)?;
             // The newest block says until when the blocks answer, so it stays even if it is empty.
-            let is_newest = range.1 == ring.sealed_until;
+            let is_newest = ring.blocks.last().is_some_and(|last| Arc::ptr_eq(last, block));
             if footer.samples == 0 && !is_newest {
                 disk.remove(block.path())?;
                 self.replace_block(block, None);

@@ -41,7 +41,8 @@ impl Db {
             if let Some(wal) = &self.wal {
                 let mut frame = FrameBuilder::default();
                 frame.late_mark(true);
-                wal.write(frame.finish(), Timestamp::MIN)?;
+                // It has to stay as long as the samples, or they would be late once more.
+                wal.write(frame.finish(), self.max_ts.load(Ordering::Relaxed).saturating_add(1))?;
             }
             Ok(written)
         });

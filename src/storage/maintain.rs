@@ -58,6 +58,8 @@ pub(super) struct Maintenance {
     idle: RoaringBitmap,
     /// Up to here blocks are in place, and the WAL still has their samples.
     checkpoint_due: Option<Timestamp>,
+    /// The list of deletions on the disk has some that are forgotten.
+    pub deletions_to_save: bool,
 }
 
 /// What a call of [`Storage::maintain`](super::Storage::maintain) did.
@@ -253,10 +255,7 @@ impl Db {
             };
             let end = first.saturating_add(self.options.window_ms);
             self.seal(&dir.path, end.min(newest.saturating_add(1)), &mut memory)?;
-            if let Some(cut) = memory.checkpoint_due {
-                self.checkpoint(&dir.path, cut)?;
-                memory.checkpoint_due = None;
-            }
+            self.shorten_wal(&dir.path, &mut memory)?;
             if end > newest {
                 return self.merge_late(&dir.path).map(drop);
             }
@@ -284,7 +283,7 @@ impl Db {
         }
         self.metrics.seals.inc_by(u64::from(sealed));
         self.drop_from_head(cut);
-        self.forget_deleted(cut);
+        memory.deletions_to_save |= self.forget_deleted(cut);
         memory.look_for_idle = true;
         self.merge_late(dir)?;
         if sealed {
@@ -294,14 +293,24 @@ impl Db {
     }
 
     fn checkpoint_if_due(&self, dir: &Path, memory: &mut Maintenance, done: &mut Maintained) {
-        let Some(cut) = memory.checkpoint_due else { return };
-        match self.checkpoint(dir, cut) {
-            Ok(()) => memory.checkpoint_due = None,
-            Err(error) => {
-                self.metrics.seal_failures.inc();
-                fail(done, "The WAL cannot be shortened", &error);
-            }
+        if let Err(error) = self.shorten_wal(dir, memory) {
+            self.metrics.seal_failures.inc();
+            fail(done, "The WAL cannot be shortened", &error);
         }
+    }
+
+    fn shorten_wal(&self, dir: &Path, memory: &mut Maintenance) -> io::Result<()> {
+        if let Some(cut) = memory.checkpoint_due {
+            self.checkpoint(dir, cut)?;
+            memory.checkpoint_due = None;
+        }
+        // Not before the WAL says on the disk that late samples are in their blocks; see `Db::end_seal`.
+        if memory.deletions_to_save {
+            self.flush().map_err(io::Error::other)?;
+            self.save_deletions()?;
+            memory.deletions_to_save = false;
+        }
+        Ok(())
     }
 
     fn drop_from_head(&self, cut: Timestamp) {
@@ -483,43 +492,52 @@ impl Db {
     }
 
     /// Lets blocks fall off: those that end before `oldest`, and the oldest ones while the disk holds too much.
+    ///
+    /// The newest block says until when all is sealed, and what is deleted of it is known by it alone: without it a replay
+    /// would take for the head's what the WAL still has of its time. So an empty one stays in its place.
     fn remove_oldest(&self, oldest: Timestamp, more: u64, done: &mut Maintained) {
-        let mut removed = Vec::new();
-        {
-            let mut ring = write(&self.ring);
-            let mut blocks = ring.blocks.to_vec();
-            let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
-            let mut bytes = wal_bytes + more + blocks.iter().map(|b| b.bytes()).sum::<u64>();
-            while let Some(first) = blocks.first() {
-                let too_large = self
-                    .options
-                    .retention_bytes
-                    .is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART);
-                let footer = first.footer();
-                let newest = if footer.samples == 0 { footer.range.1 - 1 } else { footer.ts.1 };
-                if newest >= oldest && !too_large {
-                    break;
+        let ring = self.ring();
+        let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
+        let mut bytes = wal_bytes + more + ring.blocks.iter().map(|b| b.bytes()).sum::<u64>();
+        let mut changed = false;
+        for (i, block) in ring.blocks.iter().enumerate() {
+            let too_large =
+                self.options.retention_bytes.is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART);
+            let footer = block.footer();
+            let newest = if footer.samples == 0 { footer.range.1 - 1 } else { footer.ts.1 };
+            if newest >= oldest && !too_large {
+                break;
+            }
+            bytes -= block.bytes();
+            if i + 1 < ring.blocks.len() {
+                self.replace_block(block, None);
+                if let Err(error) = self.disk.remove(block.path()) {
+                    fail(done, "A block past retention cannot be removed", &error);
                 }
-                bytes -= first.bytes();
-                removed.push(blocks.remove(0));
+            } else if footer.samples == 0 {
+                break;
+            } else if let Err(error) = self.empty_block(block) {
+                fail(done, "A block past retention cannot be emptied", &error);
+                break;
             }
-            if removed.is_empty() {
-                return;
-            }
-            ring.blocks = Arc::new(blocks);
-        }
-        for block in removed {
             done.blocks_removed += 1;
-            if let Err(error) = self.disk.remove(block.path()) {
-                fail(done, "A block past retention cannot be removed", &error);
-            }
+            changed = true;
         }
-        // What is deleted of these blocks is not noted any more; so a loss of power must not bring them back.
-        if let Some(dir) = &self.dir
+        if let (true, Some(dir)) = (changed, &self.dir)
             && let Err(error) = self.disk.sync_dir(&blocks_dir(&dir.path))
         {
             fail(done, "The removal of blocks past retention cannot be put on the disk", &error);
         }
+    }
+
+    /// Puts one without samples in a block's place.
+    fn empty_block(&self, block: &Arc<Block>) -> io::Result<()> {
+        let disk = &*self.disk;
+        let fill = |out: &mut dyn Write| BlockWriter::new(out, block.footer().range, &[])?.finish();
+        let verify = |path: &Path| Block::open_verified(disk, path);
+        let (_, empty) = disk::write_whole(disk, block.path(), fill, verify)?;
+        self.replace_block(block, Some(Arc::new(empty.moved_to(block.path()))));
+        Ok(())
     }
 }
 

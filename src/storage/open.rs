@@ -147,6 +147,7 @@ impl Db {
             sync_each: self.options.fsync == FsyncPolicy::Always,
         };
         self.wal = Some(Wal::new(disk, &wal_dir, options, ended, number));
+        self.end_seal(path);
         Ok(())
     }
 

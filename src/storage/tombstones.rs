@@ -112,10 +112,21 @@ impl Deleted {
         });
     }
 
-    /// Forgets what ends before `before`: there is nothing there any more.
-    pub fn forget_before(&mut self, before: Timestamp) {
-        self.parts.retain(|p| p.2 >= before);
+    /// The parts of intervals that are before `before`.
+    pub fn before(&self, before: Timestamp) -> impl Iterator<Item = (u32, Timestamp, Timestamp)> {
+        let early = self.parts.iter().filter(move |p| p.1 < before);
+        early.map(move |p| (p.0, p.1, p.2.min(before.saturating_sub(1))))
+    }
+
+    /// Forgets what is before `before`: there is nothing there any more. Returns whether there was something.
+    pub fn forget_before(&mut self, before: Timestamp) -> bool {
+        let any = self.parts.iter().any(|p| p.1 < before);
+        self.parts.retain_mut(|p| {
+            p.1 = p.1.max(before);
+            p.1 <= p.2
+        });
         self.parts.shrink_to_fit();
+        any
     }
 
     /// Takes the deleted samples of a series out of what was appended to the columns after `begin` (the lengths of the

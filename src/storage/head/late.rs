@@ -102,6 +102,16 @@ impl OutOfOrder {
         }
     }
 
+    /// Drops what is in `from..=to`.
+    pub fn take_out(&mut self, from: Timestamp, to: Timestamp) {
+        if !within(&self.floats, from, to).is_empty() {
+            Arc::make_mut(&mut self.floats).retain(|s| s.ts < from || s.ts > to);
+        }
+        if !within(&self.histograms, from, to).is_empty() {
+            Arc::make_mut(&mut self.histograms).retain(|s| s.ts < from || s.ts > to);
+        }
+    }
+
     /// The part in `from..=to`.
     #[must_use]
     pub fn part(&self, from: Timestamp, to: Timestamp) -> OutOfOrder {

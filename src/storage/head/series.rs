@@ -279,6 +279,14 @@ impl HeadSeries {
         }
     }
 
+    /// Drops those of `from..=to` that wait for their blocks.
+    pub fn drop_late(&mut self, from: Timestamp, to: Timestamp) {
+        if let Some(rare) = &mut self.rare {
+            rare.late.take_out(from, to);
+            rare.moving.take_out(from, to);
+        }
+    }
+
     /// How many samples out of order it holds.
     #[must_use]
     pub fn out_of_order(&self) -> usize {

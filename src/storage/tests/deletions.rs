@@ -210,3 +210,98 @@ fn a_late_sample_is_seen_at_once_where_all_newer_ones_were_deleted() {
     storage.maintain(7 * HOUR);
     assert_eq!(times(&storage), [HOUR - 5, HOUR]);
 }
+
+#[test]
+fn what_is_deleted_stays_away_when_the_newest_block_falls_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: 1000, retention_ms: 2500, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    scrape(&storage, 0..1, 800, 1.0);
+    // One batch, so one segment of the WAL: it stays when the window of its first sample is sealed.
+    let mut a = storage.appender();
+    for (i, ts) in [(2, 836), (0, 1000)] {
+        let series = a.series(&labels(i)).unwrap();
+        a.append(series, ts, 2.0).unwrap();
+    }
+    a.commit().unwrap();
+    scrape(&storage, 0..1, 1500, 1.0);
+    storage.maintain(1500);
+    assert_eq!(storage.maintain(1700).blocks_sealed, 1);
+    let done = storage.delete_series(&[vec![Matcher::equal("id", "2")]], ALWAYS.0, ALWAYS.1).unwrap();
+    assert_eq!(done, SeriesDeleted { head_series: 0, block_series: 1 });
+    // The head's window has ended, but not long enough ago to be sealed.
+    scrape(&storage, 0..1, 2855, 1.0);
+    let times = |storage: &Storage| -> Vec<_> {
+        let found = query(storage, &[], ALWAYS.0, ALWAYS.1);
+        found.into_iter().map(|(labels, s)| (labels, s.ts)).collect()
+    };
+    // Whether that window is quiet is not known after a restart.
+    drop(storage);
+    let storage = Storage::open(o.clone()).unwrap();
+    let done = storage.maintain(3400);
+    assert_eq!((done.blocks_sealed, done.blocks_removed, done.failure), (0, 1, None));
+    let expected = [(labels(0), vec![1000, 1500, 2855])];
+    assert_eq!(times(&storage), expected);
+    drop(storage);
+    let storage = Storage::open(o.clone()).unwrap();
+    assert_eq!(times(&storage), expected, "what fell off is back");
+    // What tells until when all is sealed goes once a newer block does.
+    assert_eq!(storage.maintain(3400), Maintained::default());
+    storage.seal_all().unwrap();
+    assert_eq!(times(&storage), expected);
+    storage.maintain(3600);
+    let left: Vec<u64> = storage.block_stats().iter().map(|b| b.samples).collect();
+    assert_eq!(left.iter().filter(|n| **n == 0).count(), 0, "{left:?}");
+    assert_eq!(storage.verify(), Vec::<PathBuf>::new());
+}
+
+/// A process that is killed anywhere while windows are sealed and late samples come to their blocks.
+#[test]
+fn what_is_deleted_of_late_samples_stays_away_after_a_kill() {
+    use crate::storage::disk::sim::{Fault, Kind, SimDisk};
+
+    for in_head in [true, false] {
+        let mut at = 0;
+        loop {
+            let disk = SimDisk::default();
+            let o = StorageOptions {
+                dir: Some("/data".into()),
+                window_ms: 1000,
+                retention_ms: 1 << 50,
+                out_of_order_window_ms: 10_000,
+                // Any two frames are in two segments.
+                wal_segment_bytes: 1,
+                ..StorageOptions::default()
+            };
+            let open = |disk: &SimDisk| {
+                Storage::open_on(Arc::new(disk.clone()), o.clone(), StorageMetrics::default()).unwrap()
+            };
+            let storage = open(&disk);
+            put(&storage, 500, 1.0);
+            put(&storage, 900, 1.0);
+            if !in_head {
+                storage.seal_all().unwrap();
+            }
+            put(&storage, 1500, 1.0);
+            assert_eq!(put(&storage, 700, 7.0).samples_out_of_order, 1);
+            storage.delete_series(&[vec![]], 700, 700).unwrap();
+            disk.fail(Fault { at: disk.operations() + at, times: 1, kind: Kind::Kill });
+            let _killed = storage.seal_all();
+            let was_killed = disk.is_gone();
+            drop(storage);
+            disk.restart();
+            for _ in 0..2 {
+                let storage = open(&disk);
+                let times = |storage: &Storage| query(storage, &[], ALWAYS.0, ALWAYS.1).remove(0).1.ts;
+                assert_eq!(times(&storage), [500, 900, 1500], "in the head: {in_head}, killed at {at}");
+                storage.seal_all().unwrap();
+                assert_eq!(times(&storage), [500, 900, 1500], "in the head: {in_head}, killed at {at}");
+            }
+            if !was_killed {
+                assert!(at > 5, "the kills were in the middle of it: {at}");
+                break;
+            }
+            at += 1;
+        }
+    }
+}
