@@ -156,7 +156,8 @@ impl Db {
         let pairs: Vec<(&str, &str)> = pairs.into_iter().collect();
         let fill = |out: &mut dyn Write| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
-            let mut merge = Merge { pairs: &pairs, samples: Samples::default(), ranks: Vec::new() };
+            let mut merge =
+                Merge { pairs: &pairs, samples: Samples::default(), ranks: Vec::new(), conflicting: 0 };
             let mut scratch = ReadScratch::default();
             let mut late = late.iter().peekable();
             let series = old.as_ref().map_or(0, |b| b.footer().series);
@@ -182,13 +183,17 @@ impl Db {
             if old.as_ref().is_some_and(|b| b.is_damaged()) {
                 return Err(damaged());
             }
-            writer.finish()
+            Ok((writer.finish()?, merge.conflicting))
         };
         let disk = &*self.disk;
         let verify = |path: &Path| Block::open_verified(disk, path);
-        let (footer, new) = disk::write_whole(disk, &path, fill, verify)?;
+        let ((footer, conflicting), new) = disk::write_whole(disk, &path, fill, verify)?;
         let new = Arc::new(new.moved_to(&path));
         tracing::info!(block = %path.display(), samples = footer.samples, "Wrote a block with late samples");
+        if conflicting > 0 {
+            tracing::warn!(block = %path.display(), conflicting, "Late samples were left out: their series have other values at their times");
+            self.metrics.duplicate_samples.inc_by(conflicting);
+        }
         self.metrics.blocks_merged.inc();
         match old {
             Some(old) => self.replace_block(&old, Some(new)),
@@ -210,6 +215,8 @@ struct Merge<'a> {
     pairs: &'a [(&'a str, &'a str)],
     samples: Samples,
     ranks: Vec<u32>,
+    /// Late samples that were left out, because another value is there.
+    conflicting: u64,
 }
 
 impl Merge<'_> {
@@ -220,6 +227,7 @@ impl Merge<'_> {
         late: Option<&OutOfOrder>,
     ) -> io::Result<()> {
         if let Some(late) = late {
+            self.conflicting += late.conflicting(&self.samples);
             late.merge(Timestamp::MIN, Timestamp::MAX, (0, 0), &mut self.samples);
         }
         self.ranks.clear();

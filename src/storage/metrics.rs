@@ -66,7 +66,7 @@ impl StorageMetrics {
         );
         counter(
             "duplicate_samples",
-            "Samples refused because their series has another value at their time",
+            "Samples refused, or left out of their block, because their series has another value at their time",
             &m.duplicate_samples,
         );
         counter(

@@ -16,7 +16,8 @@ mod read_only;
 use super::twin::{Twin, Value};
 use super::*;
 use crate::model::{
-    FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType, Span, Timestamp, stale_marker,
+    CounterResetHint, FloatHistogram, Labels, MatchOp, Matcher, Metadata, MetricType, Span, Timestamp,
+    stale_marker,
 };
 
 const ALWAYS: (Timestamp, Timestamp) = (Timestamp::MIN, Timestamp::MAX);
@@ -682,6 +683,46 @@ fn a_late_sample_comes_to_its_block() {
     let storage = Storage::open(o).unwrap();
     assert_eq!(until(&storage), expected);
     assert_eq!(storage.verify(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn late_samples_that_conflict_with_their_block_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, out_of_order_window_ms: 100 * HOUR, ..options(dir.path()) };
+    let metrics = StorageMetrics::default();
+
+    let storage = Storage::open_with(o, metrics.clone()).unwrap();
+    let put_histogram = |id: usize, ts, h: Arc<FloatHistogram>| {
+        let mut a = storage.appender();
+        let series = a.series(&labels(id)).unwrap();
+        let _counted = a.append_histogram(series, ts, h);
+        a.commit().unwrap()
+    };
+    put(&storage, 1, 1.0);
+    put(&storage, 2, 2.0);
+    put(&storage, 3, 3.0);
+    put_histogram(2, 1, histogram(4));
+    put_histogram(2, 2, histogram(5));
+    put(&storage, HOUR, 6.0);
+    storage.seal_all().unwrap();
+    storage.delete_series(&[vec![]], 3, 3).unwrap();
+    // The same once more, another value, the place of what is deleted, and a free one.
+    for (ts, value) in [(1, 1.0), (2, 9.0), (3, 9.0), (4, 9.0)] {
+        assert_eq!(put(&storage, ts, value).samples_out_of_order, 1);
+    }
+    // Of histograms the same, but for the hint, and another; and one in the place of a float.
+    let hinted = FloatHistogram { counter_reset_hint: CounterResetHint::Gauge, ..(*histogram(4)).clone() };
+    put_histogram(2, 1, Arc::new(hinted));
+    put_histogram(2, 2, histogram(6));
+    put_histogram(1, HOUR, histogram(7));
+    let before = metrics.duplicate_samples.get();
+    storage.seal_all().unwrap();
+    assert_eq!(metrics.duplicate_samples.get() - before, 3);
+    let found = query(&storage, &[Matcher::equal("id", "1")], ALWAYS.0, ALWAYS.1).remove(0).1;
+    assert_eq!((found.ts, found.vs), (vec![1, 2, 3, 4, HOUR], vec![1.0, 2.0, 9.0, 9.0, 6.0]));
+    // They are counted once.
+    storage.seal_all().unwrap();
+    assert_eq!(metrics.duplicate_samples.get() - before, 3);
 }
 
 #[test]

@@ -121,6 +121,22 @@ impl OutOfOrder {
         }
     }
 
+    /// How many have another value than the columns have at their time.
+    #[must_use]
+    pub fn conflicting(&self, held: &Samples) -> u64 {
+        let float = |ts| held.ts.binary_search(&ts).ok().map(|at| held.vs[at]);
+        let histogram = |ts| held.hist_ts.binary_search(&ts).ok().map(|at| &held.hists[at]);
+        let floats = self.floats.iter().filter(|s| match (float(s.ts), histogram(s.ts)) {
+            (Some(v), _) => v.to_bits() != s.value.to_bits(),
+            (None, other) => other.is_some(),
+        });
+        let histograms = self.histograms.iter().filter(|s| match (histogram(s.ts), float(s.ts)) {
+            (Some(h), _) => !same_but_for_hint(h, &s.value),
+            (None, other) => other.is_some(),
+        });
+        (floats.count() + histograms.count()) as u64
+    }
+
     /// Puts the samples in `from..=to` where they belong among those that the columns have after `begin` (their
     /// lengths then). Where the columns have a sample already, it stays.
     pub fn merge(&self, from: Timestamp, to: Timestamp, begin: (usize, usize), out: &mut Samples) {
@@ -145,6 +161,11 @@ impl OutOfOrder {
             }
         });
     }
+}
+
+/// Whether two histograms are the same; out of order the hint is not kept.
+pub fn same_but_for_hint(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+    same_bits(a, b) || same_bits(a, &FloatHistogram { counter_reset_hint: a.counter_reset_hint, ..b.clone() })
 }
 
 fn within<T>(all: &[Late<T>], from: Timestamp, to: Timestamp) -> &[Late<T>] {

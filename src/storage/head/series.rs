@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::late::OutOfOrder;
+use super::late::{OutOfOrder, same_but_for_hint};
 use super::sealed::{ChunkScratch, Sealed, Sealer};
 use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::{SampleValue, Samples};
@@ -230,14 +230,7 @@ impl HeadSeries {
         let same = match value {
             _ if held.is_empty() => return Ok(()),
             SampleValue::Float(v) => held.vs.first().is_some_and(|held| held.to_bits() == v.to_bits()),
-            SampleValue::Histogram(h) => held.hists.first().is_some_and(|held| {
-                // Out of order the hint is not kept.
-                same_bits(held, h)
-                    || same_bits(
-                        held,
-                        &FloatHistogram { counter_reset_hint: held.counter_reset_hint, ..(**h).clone() },
-                    )
-            }),
+            SampleValue::Histogram(h) => held.hists.first().is_some_and(|held| same_but_for_hint(held, h)),
         };
         Err(if same { Refusal::Repeated } else { Refusal::Duplicate })
     }
