@@ -751,6 +751,10 @@ impl Db {
 
     /// Takes samples that others of their own batch have overtaken: a frame of their own, for the batch's says that
     /// they are in order. If it cannot be written they are refused. Returns the WAL's position after it.
+    ///
+    /// Which they are shows only when the others are applied, which are in the WAL by then: to know it before would cost
+    /// every batch a look at which series it has twice. So a process that ends between the two writes leaves the first, of
+    /// a batch that was not acknowledged. Readers see both or neither.
     fn take_overtaken(
         &self,
         batch: &mut Batch,
