@@ -46,10 +46,13 @@ fn a_series_that_goes_away_is_stale_and_a_target_that_fails_is_down() {
     target.set("a 1\na{ 2\n");
     until(10, || server.value("up").filter(|v| *v == 0.0))
         .expect("a body that does not parse is a failed scrape");
-    let targets = server.get("/api/v1/targets").json();
-    let last = &targets["data"]["activeTargets"][0];
-    assert_eq!(last["health"], "down");
-    assert!(!last["lastError"].as_str().unwrap().is_empty(), "{last}");
+    // The sample can be read a moment before the target's own page has it.
+    let down = || {
+        let targets = server.get("/api/v1/targets").json();
+        let last = &targets["data"]["activeTargets"][0];
+        (last["health"] == "down").then(|| last["lastError"].as_str().unwrap_or_default().to_owned())
+    };
+    assert!(!until(5, down).expect("the target is down").is_empty());
     until(5, || server.value("a").is_none().then_some(())).expect("its series are stale");
     target.set("a 4\n");
     until(10, || server.value("a").filter(|v| *v == 4.0)).expect("and back");
