@@ -112,12 +112,16 @@ struct Hints {
 impl Hints {
     fn stored(&mut self, h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
         let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
+        // What a script says of a reset that did not happen is not believed.
+        let unhinted = FloatHistogram { counter_reset_hint: CounterResetHint::Unknown, ..(**h).clone() };
         let continues = |b: &FloatHistogram| {
             !is_gauge(b)
                 && !b.is_stale_marker()
                 && b.schema == h.schema
                 && b.zero_threshold == h.zero_threshold
-                && !h.is_reset_after(b)
+                && b.custom_values == h.custom_values
+                && h.counter_reset_hint != CounterResetHint::Reset
+                && !unhinted.is_reset_after(b)
         };
         let hint = match &self.before {
             _ if is_gauge(h) => CounterResetHint::Gauge,
@@ -182,7 +186,8 @@ fn note_classic(
 ) {
     let name = labels.metric_name();
     if let Some(base) = name.strip_suffix("_bucket") {
-        let Some(bound) = labels.get(BUCKET_BOUND).and_then(|b| b.parse::<f64>().ok()) else { return };
+        let bound = labels.get(BUCKET_BOUND).and_then(|b| b.parse::<f64>().ok()).filter(|b| !b.is_nan());
+        let Some(bound) = bound else { return };
         let labels = renamed(&labels.with(BUCKET_BOUND, ""), base);
         classics.entry((labels, ts)).or_default().buckets.push((bound, value));
     } else if let Some(base) = name.strip_suffix("_count") {

@@ -138,8 +138,12 @@ fn repetition_of(digits: &str) -> Option<usize> {
 
 /// A whole text that is one number.
 pub(super) fn number(text: &str) -> Option<f64> {
-    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return i64::from_str_radix(hex, 16).ok().map(|n| n as f64);
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (-1.0, unsigned),
+        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
+        return i64::from_str_radix(hex, 16).ok().map(|n| sign * n as f64);
     }
     number_prefix(text).and_then(|(n, rest)| rest.is_empty().then_some(n))
 }
@@ -156,7 +160,12 @@ fn number_prefix(text: &str) -> Option<(f64, &str)> {
         Some("inf" | "nan") => 3,
         _ => {
             let b = unsigned.as_bytes();
-            let digits = |from: usize| b[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+            // An underscore may stand between two digits.
+            let is_digit = |i: usize| b.get(i).is_some_and(u8::is_ascii_digit);
+            let belongs = |i: usize| {
+                is_digit(i) || (b.get(i) == Some(&b'_') && i > 0 && is_digit(i - 1) && is_digit(i + 1))
+            };
+            let digits = |from: usize| (from..b.len()).take_while(|i| belongs(*i)).count();
             let mut end = digits(0);
             if b.get(end) == Some(&b'.') {
                 end += 1 + digits(end + 1);
@@ -172,18 +181,19 @@ fn number_prefix(text: &str) -> Option<(f64, &str)> {
         }
     };
     let (number, rest) = text.split_at(sign + len);
-    number.parse().ok().map(|n: f64| (n, rest))
+    number.replace('_', "").parse().ok().map(|n: f64| (n, rest))
 }
 
 /// `{{…}}`, `{{…}}x5`, `{{…}}+{{…}}x5`.
 fn histogram_item(text: &str) -> Result<Item<'_>, String> {
     let (first, hint, rest) = histogram(text)?;
     let subtract = rest.starts_with("-{{");
-    let (step, rest) = if subtract || rest.starts_with("+{{") {
-        let (step, _, rest) = histogram(&rest[1..])?;
-        (Some(step), rest)
+    // Where one grows by another, it is that other which may state the hint, as upstream.
+    let (step, hint, rest) = if subtract || rest.starts_with("+{{") {
+        let (step, hint, rest) = histogram(&rest[1..])?;
+        (Some(step), hint, rest)
     } else {
-        (None, rest)
+        (None, hint, rest)
     };
     let (repeat, tail) = rest.split_at(rest.find([' ', '\t']).unwrap_or(rest.len()));
     let bad = || format!("expected a repetition, got {repeat:?}");
@@ -275,9 +285,10 @@ fn spans(offset: i32, buckets: usize) -> Vec<Span> {
     }
 }
 
-/// The positions of a line of start times, each in ms relative to its sample: `_`, `_x5`, `-1m`, `-1mx5`, `-1m+1sx5`.
+/// The positions of a line of start times, each in ms relative to its sample: `_`, `_x5`, `-1m`, `-1mx5`, `-1m+1sx5`, and
+/// `*`, `*x5` for the one before once more.
 pub(super) fn start_times(text: &str) -> Result<Vec<Option<i64>>, String> {
-    let mut positions = Vec::new();
+    let mut positions: Vec<Option<i64>> = Vec::new();
     for word in text.split_whitespace() {
         let bad = || format!("expected a start time, got {word:?}");
         let (item, times) = match word.rsplit_once('x') {
@@ -294,7 +305,9 @@ pub(super) fn start_times(text: &str) -> Result<Vec<Option<i64>>, String> {
             positions.resize(positions.len() + n, None);
             continue;
         }
-        let (mut offset, rest) = signed_duration(item).ok_or_else(bad)?;
+        let before = || positions.iter().rev().find_map(|p| *p).unwrap_or(0);
+        let again = (item == "*").then(|| (before(), ""));
+        let (mut offset, rest) = again.or_else(|| signed_duration(item)).ok_or_else(bad)?;
         let step = match signed_duration(rest) {
             Some((step, "")) => step,
             None if rest.is_empty() => 0,

@@ -123,7 +123,12 @@ fn evaluate(
         step => QueryRequest::range(eval.start, eval.end, step),
     };
     let result = engine.evaluate(&eval.expr, &expr, &request, &storage.reader());
-    Ok(result.map_err(|e| vec![e.to_string()]))
+    // Limits say more than Prometheus does: which limit, and how to raise it.
+    Ok(result.map_err(|e| {
+        let full = e.to_string();
+        let plain = full.split(" (limit ").next().unwrap_or_default().to_owned();
+        vec![full, plain]
+    }))
 }
 
 #[cfg(test)]

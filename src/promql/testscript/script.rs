@@ -154,8 +154,14 @@ fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<
     let step_ms = above_zero(step).map_err(|e| (0, e))?;
     let mut series = Vec::new();
     let mut start_times: Option<(Labels, Vec<Option<i64>>)> = None;
+    // Those of series that have none of their own, over and over again.
+    let mut default_starts: Vec<Option<i64>> = Vec::new();
     for (line, text) in lines {
         let at = |message: String| (line, message);
+        if let Some(rest) = text.strip_prefix("@st").filter(|rest| rest.starts_with([' ', '\t'])) {
+            default_starts = points::start_times(rest).map_err(at)?;
+            continue;
+        }
         let found = points::series(text).map_err(at)?;
         if found.start_times {
             start_times = Some((found.labels, points::start_times(found.points).map_err(at)?));
@@ -167,7 +173,7 @@ fn load(header: &str, lines: &mut dyn Iterator<Item = (usize, &str)>) -> Result<
                 return Err(at(format!("the start times of {labels} do not fit the line below")));
             }
             Some((_, starts)) => starts,
-            None => Vec::new(),
+            None => default_starts.iter().copied().cycle().take(points.len()).collect(),
         };
         series.push(Loaded { labels: found.labels, points, starts });
     }
@@ -191,6 +197,8 @@ fn eval<'a>(header: &str, lines: impl Iterator<Item = (usize, &'a str)>) -> Resu
             return Ok(CommandKind::Eval(Box::new(eval)));
         } else {
             let found = points::series(text).map_err(at)?;
+            // Of a series that comes twice the last line holds.
+            series.retain(|(labels, _)| *labels != found.labels);
             series.push((found.labels, points::points(found.points).map_err(at)?));
         }
     }
