@@ -28,23 +28,16 @@ pub(super) fn info(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
     };
     let (mut name_matchers, data_matchers): (Vec<Matcher>, Vec<Matcher>) =
         given.iter().cloned().partition(|m| m.name == METRIC_NAME);
-    let named = !name_matchers.is_empty();
-    if call.args.len() < 2 {
+    if name_matchers.is_empty() {
         name_matchers.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
-    }
-    // Names that are only excluded leave all other info metrics, not all other metrics.
-    if named && name_matchers.iter().all(|m| matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex)) {
+    } else if name_matchers.iter().all(|m| matches!(m.op, MatchOp::NotEqual | MatchOp::NotRegex)) {
+        // Names that are only excluded leave all other info metrics, not all other metrics.
         name_matchers.extend(Matcher::new(MatchOp::Regex, METRIC_NAME, ".+_info"));
     }
     // Info series are not enriched themselves.
-    let is_info = |labels: &Labels| {
-        !name_matchers.is_empty() && name_matchers.iter().all(|m| m.matches(labels.metric_name()))
-    };
+    let is_info = |labels: &Labels| name_matchers.iter().all(|m| m.matches(labels.metric_name()));
     let ignored: Vec<bool> = base.series.iter().map(|s| is_info(&s.labels)).collect();
-    let mut wanted = name_matchers.clone();
-    if call.args.len() >= 2 && !named {
-        wanted.push(Matcher::equal(METRIC_NAME, DEFAULT_INFO_METRIC));
-    }
+    let mut wanted = name_matchers;
     wanted.extend(data_matchers.iter().cloned());
     let infos = info_series(ctx, call, &base, &ignored, wanted, grid)?;
     combine(ctx, base, &infos, &ignored, &data_matchers)
@@ -59,17 +52,16 @@ fn info_series(
     mut matchers: Vec<Matcher>,
     grid: Grid,
 ) -> Result<Columns> {
+    // Series without one of the labels belong to info series without it.
     let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut pace = ctx.pace();
     for (s, _) in base.series.iter().zip(ignored).filter(|(_, ignored)| !**ignored) {
         pace.work(2 * LABELS)?;
         for name in IDENTIFYING {
-            if let Some(value) = s.labels.get(name) {
-                values.entry(name).or_default().insert(value);
-            }
+            values.entry(name).or_default().insert(s.labels.get(name).unwrap_or(""));
         }
     }
-    if values.is_empty() {
+    if values.values().all(|of_one| of_one.iter().all(|v| v.is_empty())) {
         return Ok(Columns::new(grid.len));
     }
     for (name, values) in &values {
@@ -136,7 +128,10 @@ fn combine(
     let mut rows: HashMap<(Labels, bool), usize> = HashMap::new();
     for (row, (s, &ignored)) in base.series.iter().zip(ignored).enumerate() {
         pace.work(2 * LABELS)?;
-        let candidates = if ignored { None } else { by_identity.get(&identity(&s.labels)) };
+        let identity = identity(&s.labels);
+        // A series without any of the labels has no info series.
+        let alone = ignored || identity.iter().all(String::is_empty);
+        let candidates = if alone { None } else { by_identity.get(&identity) };
         let candidate_rows = candidates.map_or(0, |c| c.values().map(Vec::len).sum::<usize>());
         // The labels change only when the chosen info rows do.
         let mut before: Option<(Vec<usize>, usize)> = None;
