@@ -74,6 +74,18 @@ fn prometheus_scripts_pass_in_other_words() {
     assert!(all.passed >= THOROUGH_FLOOR, "{} cases pass, of {THOROUGH_FLOOR} that did", all.passed);
 }
 
+/// Scripts of our own: what ours had wrong, or Prometheus's leave out.
+#[test]
+fn own_scripts_pass() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let (mut all, mut report) = (Summary::default(), Vec::new());
+    for path in files(&folder, &["test"]) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        all += testscript::run_thoroughly(&name, &fs::read_to_string(&path).unwrap(), &mut report).unwrap();
+    }
+    assert!(all.failed == 0 && all.passed > 0, "{}", String::from_utf8_lossy(&report));
+}
+
 #[test]
 fn real_rules_parse() {
     let Some(folder) = shared("rules-real") else { return };

@@ -40,7 +40,7 @@ impl FloatHistogram {
     /// Multiplies every count and the sum.
     pub fn scale(&mut self, factor: f64) {
         self.for_each_number(|v| *v *= factor);
-        if factor.is_sign_negative() {
+        if factor < 0.0 {
             self.counter_reset_hint = CounterResetHint::Gauge;
         }
     }
@@ -54,7 +54,7 @@ impl FloatHistogram {
             self.negative_spans.clear();
             self.negative_buckets.clear();
         }
-        if divisor.is_sign_negative() {
+        if divisor < 0.0 {
             self.counter_reset_hint = CounterResetHint::Gauge;
         }
     }

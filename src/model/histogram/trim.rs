@@ -29,10 +29,10 @@ impl FloatHistogram {
         let linear = self.has_custom_buckets();
         let mut changed = false;
         let (mut count, mut sum) = (0.0, 0.0);
-        let mut cut = |buckets: Vec<Bucket>, linear: bool| -> Vec<f64> {
+        let mut cut = |buckets: Vec<Bucket>, part: &dyn Fn(&Bucket) -> (f64, f64)| -> Vec<f64> {
             let mut left = Vec::with_capacity(buckets.len());
             for b in buckets {
-                let (kept, middle) = if b.count == 0.0 { (0.0, 0.0) } else { part(&b, bound, keep, linear) };
+                let (kept, middle) = if b.count == 0.0 { (0.0, 0.0) } else { part(&b) };
                 changed |= kept != b.count;
                 if kept != 0.0 {
                     count += kept;
@@ -42,15 +42,17 @@ impl FloatHistogram {
             }
             left
         };
-        let positive = cut(self.positive().collect(), linear);
-        let negative = cut(self.negative().collect(), linear);
+        let positive = cut(self.positive().collect(), &|b| part(b, bound, keep, linear));
+        let negative = cut(self.negative().collect(), &|b| part(b, bound, keep, linear));
         let mut zero = self.zero_bucket();
-        if self.negative_buckets.is_empty() && !self.positive_buckets.is_empty() {
-            zero.lower = 0.0;
-        } else if self.positive_buckets.is_empty() && !self.negative_buckets.is_empty() {
-            zero.upper = 0.0;
+        let populated = |buckets: &[f64]| buckets.iter().any(|count| *count != 0.0);
+        match (populated(&self.negative_buckets), populated(&self.positive_buckets)) {
+            (false, true) => zero.lower = 0.0,
+            (true, false) => zero.upper = 0.0,
+            _ => {}
         }
-        let zero = if self.zero_count > 0.0 { cut(vec![zero], true)[0] } else { 0.0 };
+        let zero =
+            if self.zero_count > 0.0 { cut(vec![zero], &|b| part_of_zero(b, bound, keep))[0] } else { 0.0 };
         if changed {
             self.positive_buckets = positive;
             self.negative_buckets = negative;
@@ -105,6 +107,20 @@ fn part(b: &Bucket, bound: f64, keep: Keep, linear: bool) -> (f64, f64) {
     match keep {
         Keep::Below => (below, middle(b.lower, bound, linear)),
         Keep::Above => (b.count - below, middle(bound, b.upper, linear)),
+    }
+}
+
+/// The same of the zero bucket. One that is nothing but zero lies above the bound 0, and a bound that is no number makes
+/// its count none.
+fn part_of_zero(b: &Bucket, bound: f64, keep: Keep) -> (f64, f64) {
+    let whole = (b.count, (b.lower + b.upper) / 2.0);
+    match keep {
+        Keep::Below if bound <= b.lower => (0.0, 0.0),
+        Keep::Above if bound <= b.lower => whole,
+        Keep::Below if bound >= b.upper => whole,
+        Keep::Above if bound >= b.upper => (0.0, 0.0),
+        Keep::Below => (b.count * (bound - b.lower) / (b.upper - b.lower), (b.lower + bound) / 2.0),
+        Keep::Above => (b.count * (b.upper - bound) / (b.upper - b.lower), (bound + b.upper) / 2.0),
     }
 }
 

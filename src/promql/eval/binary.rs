@@ -126,6 +126,7 @@ pub(super) fn apply(op: BinaryOp, l: Element<'_>, r: Element<'_>, notes: &Notes,
         };
         if done.reset_collision {
             notes.reset_collision(operation, pos);
+            return Result2::Nothing;
         }
         if done.bounds_reconciled {
             notes.bounds_reconciled(operation, pos);

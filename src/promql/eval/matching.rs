@@ -91,6 +91,7 @@ impl Context<'_> {
                     one_rows: &one,
                     pace: self.pace(),
                     many_present: None,
+                    matched: Vec::new(),
                     out: Columns::new(grid.len),
                     rows: HashMap::default(),
                     contributors: Vec::new(),
@@ -167,6 +168,8 @@ struct Join<'a, 'c> {
     pace: Pace<'a, 'c>,
     /// At which steps any row of the "many" side has a point, once that is needed.
     many_present: Option<Vec<bool>>,
+    /// The steps at which the "one" side of the signature in hand has met a value that goes with it; empty if nobody asks.
+    matched: Vec<bool>,
     out: Columns,
     rows: HashMap<Labels, usize, RandomState>,
     /// For each row of `out`: what it was made of so far, as (signature, many, one).
@@ -205,6 +208,10 @@ impl Join<'_, '_> {
             if self.clash(s)?.is_some() {
                 return self.first_clash(&all);
             }
+            if fill_many.is_some() {
+                self.pace.work(self.out.steps)?;
+                self.matched = vec![false; self.out.steps];
+            }
             for &many in &s.many {
                 for &one in &s.one {
                     self.pair(n, Side::Row(many), Side::Row(one), None)?;
@@ -217,9 +224,9 @@ impl Join<'_, '_> {
                 }
             }
             if let Some(fill) = fill_many {
-                let present = presence(self.many, s.many.iter().copied(), &mut self.pace)?;
+                let matched = std::mem::take(&mut self.matched);
                 for &one in &s.one {
-                    self.pair(n, Side::Fill(fill), Side::Row(one), Some(&present))?;
+                    self.pair(n, Side::Fill(fill), Side::Row(one), Some(&matched))?;
                 }
             }
         }
@@ -374,6 +381,7 @@ impl Join<'_, '_> {
                 self.contributors.push(vec![contributor]);
                 self.ctx.check_slots(self.out.rows(), steps)?;
                 if self.fill_plain(row, many, one) {
+                    self.matched.fill(true);
                     return Ok(());
                 }
                 row
@@ -388,7 +396,11 @@ impl Join<'_, '_> {
                 continue;
             };
             let (l, r) = if self.swapped { (o, m) } else { (m, o) };
-            let point = match apply(b.op, l, r, &self.ctx.notes, self.pos) {
+            let result = apply(b.op, l, r, &self.ctx.notes, self.pos);
+            if let Some(matched) = self.matched.get_mut(step) {
+                *matched |= !matches!(result, Result2::Nothing);
+            }
+            let point = match result {
                 Result2::Nothing => continue,
                 Result2::Dropped if b.return_bool => Point::Float(0.0),
                 Result2::Dropped => continue,

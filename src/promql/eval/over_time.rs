@@ -371,24 +371,40 @@ fn smooth(ctx: &Context<'_>, vs: &[f64], smoothing: f64, by_trend: f64) -> f64 {
     level
 }
 
-/// A sample of either kind, for walking a window in time order.
-enum Sample<'a> {
+/// A value of either kind.
+enum Value<'a> {
     Float(f64),
     Histogram(&'a FloatHistogram),
 }
 
+/// A sample of either kind with its time and its start time, for walking a window in time order.
+struct Sample<'a> {
+    value: Value<'a>,
+    ts: i64,
+    start: i64,
+}
+
+impl Sample<'_> {
+    /// Whether the counter began anew after the sample before.
+    fn started_after(&self, before: &Sample<'_>) -> bool {
+        super::resets::started_between(&[before.start, self.start], &[before.ts, self.ts], 1)
+    }
+}
+
 /// Calls `f` with each two samples that follow each other.
 fn pairs(w: &Window<'_>, mut f: impl FnMut(&Sample<'_>, &Sample<'_>)) {
+    let start = |starts: &[i64], i: usize| starts.get(i).copied().unwrap_or(0);
     let (mut i, mut j) = (0, 0);
     let mut before: Option<Sample<'_>> = None;
     while i < w.ts.len() || j < w.hist_ts.len() {
         let float_next = j >= w.hist_ts.len() || (i < w.ts.len() && w.ts[i] < w.hist_ts[j]);
         let now = if float_next {
             i += 1;
-            Sample::Float(w.vs[i - 1])
+            Sample { value: Value::Float(w.vs[i - 1]), ts: w.ts[i - 1], start: start(w.starts, i - 1) }
         } else {
             j += 1;
-            Sample::Histogram(&w.hists[j - 1])
+            let start = start(w.hist_starts, j - 1);
+            Sample { value: Value::Histogram(&w.hists[j - 1]), ts: w.hist_ts[j - 1], start }
         };
         if let Some(before) = &before {
             f(before, &now);
@@ -401,22 +417,11 @@ fn resets(w: &Window<'_>) -> f64 {
     if w.hist_ts.is_empty() && w.starts.is_empty() {
         return w.vs.windows(2).filter(|p| p[1] < p[0]).count() as f64;
     }
-    if w.hist_ts.is_empty() {
-        let reset = |i: &usize| w.vs[*i] < w.vs[*i - 1] || super::resets::started_between(w.starts, w.ts, *i);
-        return (1..w.vs.len()).filter(reset).count() as f64;
-    }
-    if w.ts.is_empty() && !w.hist_starts.is_empty() {
-        let reset = |i: &usize| {
-            let started = super::resets::started_between(w.hist_starts, w.hist_ts, *i);
-            started || w.hists[*i].is_reset_after(&w.hists[*i - 1])
-        };
-        return (1..w.hists.len()).filter(reset).count() as f64;
-    }
     let mut count = 0.0;
     pairs(w, |before, now| {
-        let reset = match (before, now) {
-            (Sample::Float(b), Sample::Float(n)) => n < b,
-            (Sample::Histogram(b), Sample::Histogram(n)) => n.is_reset_after(b),
+        let reset = match (&before.value, &now.value) {
+            (Value::Float(b), Value::Float(n)) => n < b || now.started_after(before),
+            (Value::Histogram(b), Value::Histogram(n)) => now.started_after(before) || n.is_reset_after(b),
             _ => true,
         };
         count += f64::from(u8::from(reset));
@@ -431,9 +436,9 @@ fn changes(w: &Window<'_>) -> f64 {
     }
     let mut count = 0.0;
     pairs(w, |before, now| {
-        let change = match (before, now) {
-            (Sample::Float(b), Sample::Float(n)) => changed(*b, *n),
-            (Sample::Histogram(b), Sample::Histogram(n)) => !n.same_as(b),
+        let change = match (&before.value, &now.value) {
+            (Value::Float(b), Value::Float(n)) => changed(*b, *n),
+            (Value::Histogram(b), Value::Histogram(n)) => !n.same_as(b),
             _ => true,
         };
         count += f64::from(u8::from(change));

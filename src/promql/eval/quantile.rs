@@ -251,21 +251,13 @@ pub(super) fn classic_fraction(lower: f64, upper: f64, buckets: &mut Vec<Classic
     (upper_rank - lower_rank) / count
 }
 
-/// The bounds of a bucket as interpolation sees them: one-sided histograms end at zero.
-fn effective(h: &FloatHistogram, b: &Bucket) -> Bucket {
-    let mut b = *b;
-    if h.has_custom_buckets() {
-        if b.lower == f64::NEG_INFINITY && b.upper > 0.0 {
-            b.lower = 0.0;
-        }
-    } else if b.lower < 0.0 && b.upper > 0.0 {
-        if h.negative_buckets.is_empty() && !h.positive_buckets.is_empty() {
-            b.lower = 0.0;
-        } else if h.positive_buckets.is_empty() && !h.negative_buckets.is_empty() {
-            b.upper = 0.0;
-        }
+/// The bounds of a bucket around zero as interpolation sees them: one-sided histograms end at zero.
+fn one_sided(h: &FloatHistogram, b: &mut Bucket) {
+    if h.negative_buckets.is_empty() && !h.positive_buckets.is_empty() {
+        b.lower = 0.0;
+    } else if h.positive_buckets.is_empty() && !h.negative_buckets.is_empty() {
+        b.upper = 0.0;
     }
-    b
 }
 
 /// The quantile of a native histogram: exponential between exponential bounds, else linear.
@@ -300,14 +292,19 @@ pub(super) fn native_quantile(q: f64, h: &FloatHistogram, name: &str, notes: &No
             break;
         }
     }
-    let b = effective(h, &bucket);
+    let mut b = bucket;
     if h.has_custom_buckets() {
+        // A bucket without any bound counts as the lowest one.
         if b.lower == f64::NEG_INFINITY {
-            return b.upper;
-        }
-        if b.upper == f64::INFINITY {
+            if b.upper <= 0.0 {
+                return b.upper;
+            }
+            b.lower = 0.0;
+        } else if b.upper == f64::INFINITY {
             return b.lower;
         }
+    } else if b.lower < 0.0 && b.upper > 0.0 {
+        one_sided(h, &mut b);
     }
     // Rounding can make the buckets hold more than the count; so can negative buckets, whose ranks are below zero.
     count = count.min(h.count);
@@ -353,6 +350,9 @@ pub(super) fn native_fraction(
     if h.count == 0.0 || lower.is_nan() || upper.is_nan() {
         return f64::NAN;
     }
+    if lower >= upper {
+        return 0.0;
+    }
     let all = h.all_buckets();
     let mut count = h.count;
     if h.sum.is_nan() {
@@ -362,14 +362,16 @@ pub(super) fn native_fraction(
         }
         count = observed;
     }
-    if lower >= upper {
-        return 0.0;
-    }
     let (mut lower_rank, mut upper_rank) = (None, None);
     let mut below = 0.0;
     for b in &all {
-        let b = effective(h, b);
-        let linear = h.has_custom_buckets() || (b.lower <= 0.0 && b.upper >= 0.0);
+        let mut b = *b;
+        let around_zero = b.lower <= 0.0 && b.upper >= 0.0;
+        if around_zero {
+            // Custom buckets are all among the positive ones, so that theirs begins at zero too.
+            one_sided(h, &mut b);
+        }
+        let linear = h.has_custom_buckets() || around_zero;
         let within = |v: f64| {
             if b.lower == f64::NEG_INFINITY {
                 return below + b.count;

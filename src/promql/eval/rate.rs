@@ -241,9 +241,6 @@ fn histogram_growth(
     let notes = &job.ctx.notes;
     let is_gauge = |h: &FloatHistogram| h.counter_reset_hint == CounterResetHint::Gauge;
     let (first, last) = (&hists[0], &hists[hists.len() - 1]);
-    if counter && hists.iter().any(|h| is_gauge(h)) {
-        notes.not_a_counter(job.metric(), job.pos);
-    }
     // What was before a reset does not matter, nor does its layout.
     let mut before: Arc<FloatHistogram> = Arc::clone(first);
     let is_reset = |i: usize, before: &FloatHistogram| {
@@ -264,9 +261,20 @@ fn histogram_growth(
     }
     let custom = before.has_custom_buckets();
     let middle = if counter { &hists[1..hists.len() - 1] } else { &[] };
-    if last.has_custom_buckets() != custom || middle.iter().any(|h| h.has_custom_buckets() != custom) {
+    if last.has_custom_buckets() == custom && middle.iter().any(|h| h.has_custom_buckets() != custom) {
+        // Of the others nothing more is said then.
         notes.mixed_schemas(job.metric(), job.pos);
         return None;
+    }
+    if counter && (is_gauge(first) || is_gauge(last)) {
+        notes.not_a_counter(job.metric(), job.pos);
+    }
+    if last.has_custom_buckets() != custom {
+        notes.mixed_schemas(job.metric(), job.pos);
+        return None;
+    }
+    if middle.iter().any(|h| is_gauge(h)) {
+        notes.not_a_counter(job.metric(), job.pos);
     }
     let coarsest = middle.iter().map(|h| h.schema).fold(last.schema.min(before.schema), i32::min);
     let mut growth = (**last).clone();
@@ -316,9 +324,6 @@ pub(super) fn instant(job: &RangeJob<'_, '_>, w: &Window<'_>, counter: bool) -> 
     let [(t1, s1, now), (t0, s0, before), ..] = &newest[..] else { return Point::None };
     let (starts, times) = ([*s0, *s1], [*t0, *t1]);
     let restarted = counter && resets::started_between(&starts, &times, 1);
-    if counter {
-        note_overlap(job, &starts, &times);
-    }
     let seconds = (t1 - t0) as f64 / 1000.0;
     if t0 == t1 {
         return Point::None;

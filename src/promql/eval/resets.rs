@@ -13,14 +13,15 @@ fn known(starts: &[i64], ts: &[i64], i: usize) -> Option<i64> {
 /// Whether the counter began anew between sample `i - 1` and sample `i`.
 #[inline]
 pub(super) fn started_between(starts: &[i64], ts: &[i64], i: usize) -> bool {
-    // A start at the very time of the sample before is another one only if that sample did not have it already.
-    known(starts, ts, i).is_some_and(|s| s > ts[i - 1] || (s == ts[i - 1] && s != starts[i - 1]))
+    // A start at the very time of the sample before is that of a delta, if that sample too says when it began. Else it
+    // is what senders write that do not know.
+    let before = || known(starts, ts, i - 1).is_some();
+    known(starts, ts, i).is_some_and(|s| s > ts[i - 1] || (s == ts[i - 1] && before()))
 }
 
-/// Whether sample `i` claims to count since before sample `i - 1`, which claims another start.
+/// Whether sample `i` claims to count since before sample `i - 1`, which claims another start or none.
 pub(super) fn overlaps(starts: &[i64], ts: &[i64], i: usize) -> bool {
-    let before = starts[i - 1];
-    before != 0 && known(starts, ts, i).is_some_and(|s| s < ts[i - 1] && s != before)
+    known(starts, ts, i).is_some_and(|s| s < ts[i - 1] && s != starts[i - 1])
 }
 
 /// When the first sample's counter began, if that is after `after`.

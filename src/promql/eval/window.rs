@@ -361,6 +361,10 @@ impl Context<'_> {
             if samples.is_empty() {
                 continue;
             }
+            if spec.mode != RangeMode::Plain && !samples.hist_ts.is_empty() {
+                let word = if spec.mode == RangeMode::Anchored { "anchored" } else { "smoothed" };
+                return fail(format!("{word} modifier is not supported with histograms"));
+            }
             let (labels, drop_name) = source.labels(i);
             let labels = if drop_name { labels.without_metadata() } else { labels };
             let mut series = MatrixSeries {
@@ -370,7 +374,6 @@ impl Context<'_> {
             };
             if spec.mode != RangeMode::Plain {
                 series.floats = super::extended::bounded(&series.floats, start, end, spec.mode);
-                series.histograms.retain(|(t, _)| *t > start && *t <= end);
             }
             // A subquery's grid reaches to the window's ends by construction; storage was asked for the window.
             if !series.floats.is_empty() || !series.histograms.is_empty() {
