@@ -14,13 +14,14 @@ use super::exemplars::{Exemplar, ExemplarError};
 use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
 use super::index::LabelsHash;
 use super::late;
+use super::wal::pieces::{SECTION_ITEMS, histogram_bytes, pieces, sample_bytes};
 use super::wal::{FrameBuilder, LoggedSample};
 use crate::model::{CounterResetHint, FloatHistogram, LabelSets, Labels, Timestamp};
 
 /// A frame of the WAL that has become longer is ended and the batch goes on in another.
 const FRAME_BYTES: usize = 32 << 20;
-/// So many histograms, and so many new series, are written in one section at most.
-const SECTION_ITEMS: usize = 4096;
+/// What a series takes in a section besides its labels.
+const SERIES_BYTES: usize = 16;
 /// Memory of a batch that was larger is given back.
 const SPARE_SAMPLES: usize = 1 << 16;
 const SPARE_BATCHES: usize = 8;
@@ -199,7 +200,7 @@ impl Appender {
         value: Arc<FloatHistogram>,
     ) -> Result<(), AppendError> {
         self.check(series, ts)?;
-        self.batch.histograms.push((series, ts, value));
+        self.batch.histograms.push((series, ts, plain(value)));
         Ok(())
     }
 
@@ -235,6 +236,10 @@ impl Appender {
         value: SampleValue,
     ) -> Result<(), AppendError> {
         self.check(series, ts)?;
+        let value = match value {
+            SampleValue::Histogram(h) => SampleValue::Histogram(plain(h)),
+            float => float,
+        };
         self.batch.started.push(LoggedSample { series, ts, start, value, out_of_order: false });
         Ok(())
     }
@@ -603,19 +608,19 @@ impl Db {
     fn log(&self, batch: &mut Batch, newest: Timestamp) -> std::io::Result<u64> {
         let Some(wal) = &self.wal else { return Ok(0) };
         let histograms = std::mem::take(&mut batch.histograms);
-        for some in histograms.chunks(SECTION_ITEMS) {
+        for some in pieces(&histograms, |(_, _, h)| histogram_bytes(h)) {
             batch.frame.histograms(some.iter().map(|(s, t, h)| (*s, *t, h)));
             batch.end_long_frame();
         }
         batch.histograms = histograms;
         let started = std::mem::take(&mut batch.started);
-        for some in started.chunks(SECTION_ITEMS) {
+        for some in pieces(&started, sample_bytes) {
             batch.frame.samples(some);
             batch.end_long_frame();
         }
         batch.started = started;
         let out_of_order = std::mem::take(&mut batch.out_of_order);
-        for some in out_of_order.chunks(SECTION_ITEMS) {
+        for some in pieces(&out_of_order, sample_bytes) {
             batch.frame.samples(some);
             batch.end_long_frame();
         }
@@ -632,16 +637,28 @@ impl Db {
                 let unlogged = lock(&self.unlogged);
                 batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
             };
-            for some in labels.chunks(SECTION_ITEMS) {
+            // Texts have their lengths before them there as well, never in twice as many bytes.
+            let bytes = |(_, (sets, i)): &(SeriesRef, (Arc<LabelSets>, u32))| {
+                2 * sets.get(*i as usize).as_packed().len() + SERIES_BYTES
+            };
+            let mut again = Vec::new();
+            for some in pieces(&labels, bytes) {
                 let at = batch.frame.len();
                 batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.get(*i as usize).iter())));
                 batch.series_again.raw_series(&batch.frame.bytes()[at..], some.len());
+                if batch.series_again.len() > FRAME_BYTES {
+                    again.extend_from_slice(batch.series_again.finish());
+                    batch.series_again.clear();
+                }
                 batch.end_long_frame();
             }
             // Named twice, in two frames: should one be damaged, it costs its own samples and not all of its series'.
             batch.end_frame();
-            batch.frames.extend_from_slice(batch.series_again.finish());
-            batch.series_again.clear();
+            batch.frames.append(&mut again);
+            if !batch.series_again.is_empty() {
+                batch.frames.extend_from_slice(batch.series_again.finish());
+                batch.series_again.clear();
+            }
         }
         // After the series, which a replay has to know by then.
         if !batch.exemplars.is_empty() {
@@ -868,6 +885,14 @@ impl Batch {
         }
         self.floats = floats;
     }
+}
+
+/// A histogram as it is kept: a staleness marker has nothing but its sum, whatever came with it. Nobody has checked that.
+fn plain(h: Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    if !h.is_stale_marker() {
+        return h;
+    }
+    Arc::new(FloatHistogram { sum: h.sum, ..FloatHistogram::default() })
 }
 
 /// Counts a sample that has no room; `None` stands for one before the head.

@@ -83,6 +83,10 @@ pub(super) struct Db {
     pub exemplars: Mutex<ExemplarRing>,
     /// What is deleted of the head's series; the blocks have their own.
     pub deleted: RwLock<Arc<Deleted>>,
+    /// Deletions of the time before this are known by blocks alone: [`Tombstones::known_until`]. The minimum: of none.
+    ///
+    /// [`Tombstones::known_until`]: super::tombstones::Tombstones::known_until
+    pub deletions_known_until: AtomicI64,
     /// Samples before this are refused. It moves before a window is sealed.
     pub min_valid: AtomicI64,
     /// Samples after this are refused.

@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use roaring::RoaringBitmap;
 
@@ -15,7 +16,8 @@ use super::db::{Db, lock, read, write};
 use super::disk;
 use super::head::id_of;
 use super::index::select;
-use super::tombstones::{Deleted, INTERVALS_MAX, Tombstones};
+use super::open::blocks_dir;
+use super::tombstones::{Deleted, INTERVALS_MAX, Tombstones, TombstonesError};
 use crate::model::{Matcher, Timestamp};
 
 /// What a deletion found.
@@ -75,6 +77,11 @@ impl Db {
             blocks.push((block, deleted));
         }
         let untouched = ring.blocks.iter().filter(|b| !blocks.iter().any(|(t, _)| Arc::ptr_eq(t, b)));
+        if let Some(end) = ring.blocks.last().map(|newest| newest.footer().range.1)
+            && from < end
+        {
+            self.deletions_known_until.fetch_max(end, Ordering::Relaxed);
+        }
         let kept: usize = untouched.filter_map(|b| b.deleted()).map(|d| d.len()).sum();
         if kept + head.len() + blocks.iter().map(|(_, d)| d.len()).sum::<usize>() > INTERVALS_MAX {
             return Err(StorageError::TooManyDeletions);
@@ -131,7 +138,11 @@ impl Db {
     ) -> io::Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let head = Deleted::by_reference(head, |id| self.head.reference(id).0);
-        let mut all = Tombstones { head, ..Tombstones::default() };
+        let known_until = self.deletions_known_until.load(Ordering::Relaxed);
+        let known_until = (known_until != Timestamp::MIN).then_some(known_until);
+        let mut all = Tombstones { head, known_until, ..Tombstones::default() };
+        // What is said of blocks holds once their names do.
+        self.disk.sync_dir(&blocks_dir(&dir.path))?;
         for block in self.ring().blocks.iter() {
             all.blocks.extend(of_block(block).map(|d| (block.footer().identity(), d)));
         }
@@ -139,8 +150,8 @@ impl Db {
     }
 
     /// Takes what the file says over, once blocks and WAL are read.
-    pub fn open_deleted(&self, dir: &Path) {
-        let mut all = match Tombstones::load(&*self.disk, dir) {
+    pub fn open_deleted(&self, dir: &Path, read: Result<Tombstones, TombstonesError>) {
+        let mut all = match read {
             Ok(all) => all,
             Err(error) => {
                 self.metrics.damaged.inc();
@@ -173,7 +184,11 @@ impl Db {
                 series.drop_late(from, to);
             }
         }
-        lock(&self.maintenance).deletions_to_save |= head.forget_before(sealed_until);
+        let forgot = head.forget_before(sealed_until);
+        if forgot {
+            self.deletions_known_until.fetch_max(sealed_until, Ordering::Relaxed);
+        }
+        lock(&self.maintenance).deletions_to_save |= forgot;
     }
 
     /// The end of such a seal, once the WAL can be written: what comes late from now on is not to be taken for what was
@@ -196,7 +211,22 @@ impl Db {
     /// were any; the file has them until [`Db::save_deletions`].
     pub fn forget_deleted(&self, cut: Timestamp) -> bool {
         let mut deleted = write(&self.deleted);
-        !deleted.is_empty() && Arc::make_mut(&mut deleted).forget_before(cut)
+        let forgot = !deleted.is_empty() && Arc::make_mut(&mut deleted).forget_before(cut);
+        if forgot {
+            self.deletions_known_until.fetch_max(cut, Ordering::Relaxed);
+        }
+        forgot
+    }
+
+    /// A block that begins at `start` is the newest now. Without it the WAL is read from there on, so deletions of the time
+    /// before do not matter any more. Returns whether there were any.
+    pub fn forget_known_before(&self, start: Timestamp) -> bool {
+        let known_until = self.deletions_known_until.load(Ordering::Relaxed);
+        let passed = known_until != Timestamp::MIN && known_until <= start;
+        if passed {
+            self.deletions_known_until.store(Timestamp::MIN, Ordering::Relaxed);
+        }
+        passed
     }
 
     /// Writes what is deleted now.
@@ -242,7 +272,7 @@ impl Db {
             self.replace_block(block, Some(Arc::new(new)));
         }
         match &self.dir {
-            Some(dir) => self.disk.sync_dir(&super::open::blocks_dir(&dir.path)),
+            Some(dir) => self.disk.sync_dir(&blocks_dir(&dir.path)),
             None => Ok(()),
         }
     }

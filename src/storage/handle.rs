@@ -63,6 +63,11 @@ impl Storage {
         Ok(Storage { db: Arc::new(Db::open(disk, options, metrics, &ReplayProgress::default())?) })
     }
 
+    #[cfg(test)]
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// A batch. Nothing is visible before [`Appender::commit`]; dropping it drops the batch.
     #[must_use]
     pub fn appender(&self) -> Appender {
@@ -163,6 +168,13 @@ impl Storage {
     pub fn verify(&self) -> Vec<PathBuf> {
         let ring = self.db.ring();
         ring.blocks.iter().filter(|b| !b.verify()).map(|b| b.path().to_owned()).collect()
+    }
+
+    /// The blocks in which reading has met damage so far and that are not set aside yet.
+    #[must_use]
+    pub fn damaged_blocks(&self) -> Vec<PathBuf> {
+        let ring = self.db.ring();
+        ring.blocks.iter().filter(|b| b.is_damaged()).map(|b| b.path().to_owned()).collect()
     }
 
     /// Why samples are refused at the moment, if they are: most likely the disk is full.

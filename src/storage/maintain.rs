@@ -274,22 +274,25 @@ impl Db {
                 return Err(error);
             }
         };
-        let sealed = block.is_some();
+        let sealed = block.as_ref().map(|b| b.footer().range);
         {
             let mut ring = write(&self.ring);
             let mut blocks = ring.blocks.to_vec();
             blocks.extend(block);
             *ring = Ring { blocks: Arc::new(blocks), sealed_until: ring.sealed_until.max(cut) };
         }
-        self.metrics.seals.inc_by(u64::from(sealed));
+        self.metrics.seals.inc_by(u64::from(sealed.is_some()));
         self.drop_from_head(cut);
         memory.deletions_to_save |= self.forget_deleted(cut);
+        if let Some(range) = sealed {
+            memory.deletions_to_save |= self.forget_known_before(range.0);
+        }
         memory.look_for_idle = true;
         self.merge_late(dir)?;
-        if sealed {
+        if sealed.is_some() {
             memory.checkpoint_due = Some(cut);
         }
-        Ok(sealed)
+        Ok(sealed.is_some())
     }
 
     fn checkpoint_if_due(&self, dir: &Path, memory: &mut Maintenance, done: &mut Maintained) {
@@ -519,6 +522,10 @@ impl Db {
             } else if let Err(error) = self.empty_block(block) {
                 fail(done, "A block past retention cannot be emptied", &error);
                 break;
+            }
+            if too_large {
+                // What would come late for it would be the first to go.
+                self.oldest.fetch_max(footer.range.1, Ordering::AcqRel);
             }
             done.blocks_removed += 1;
             changed = true;

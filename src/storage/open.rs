@@ -28,7 +28,7 @@ use super::index::SelectCache;
 use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
 use super::snapshot;
-use super::tombstones;
+use super::tombstones::{self, Tombstones};
 use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT, Segment, file_path};
 use super::wal::{Wal, WalOptions};
 use crate::model::Timestamp;
@@ -71,6 +71,7 @@ impl Db {
             metadata: Default::default(),
             exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
             deleted: Default::default(),
+            deletions_known_until: AtomicI64::new(Timestamp::MIN),
             min_valid: AtomicI64::new(Timestamp::MIN + 1),
             max_valid: AtomicI64::new(Timestamp::MAX),
             oldest: AtomicI64::new(Timestamp::MIN + 1),
@@ -124,14 +125,18 @@ impl Db {
             snapshot::remove_unfinished(&*disk, path);
             import::remove_broken_off(&*disk, path);
         }
-        let ring = self.open_blocks(path)?;
+        let mut ring = self.open_blocks(path)?;
+        let deletions = Tombstones::load(&*disk, path);
+        if let Some(until) = deletions.as_ref().ok().and_then(|all| all.known_until) {
+            self.keep_end(until, &mut ring);
+        }
         self.min_valid.fetch_max(ring.sealed_until, Ordering::Relaxed);
         if let Some(newest) = ring.blocks.iter().map(|b| b.footer().ts.1).max() {
             self.max_ts.fetch_max(newest, Ordering::Relaxed);
         }
         *write(&self.ring) = ring;
         let (ended, number) = self.replay(path, &wal_dir, progress)?;
-        self.open_deleted(path);
+        self.open_deleted(path, deletions);
         if self.options.read_only {
             return Ok(());
         }
@@ -149,6 +154,19 @@ impl Db {
         self.wal = Some(Wal::new(disk, &wal_dir, options, ended, number));
         self.end_seal(path);
         Ok(())
+    }
+
+    /// Where the blocks end when the newest is lost of whose time something was deleted. The WAL may still have some of it,
+    /// also what was deleted.
+    fn keep_end(&self, until: Timestamp, ring: &mut Ring) {
+        self.deletions_known_until.store(until, Ordering::Relaxed);
+        if until > ring.sealed_until {
+            tracing::error!(
+                before = until,
+                "The newest block is missing. What the WAL still has of its time is left out, for some of it was deleted"
+            );
+            ring.sealed_until = until;
+        }
     }
 
     /// Puts on the disk what a process that was killed may have written and not synced: the end of its last segment (those
@@ -184,8 +202,30 @@ impl Db {
             }
         }
         blocks.sort_by_key(|b| b.footer().range);
+        let blocks = self.without_overlaps(dir, blocks);
         let sealed_until = blocks.iter().map(|b| b.footer().range.1).max().unwrap_or(Timestamp::MIN);
         Ok(Ring { blocks: Arc::new(blocks), sealed_until })
+    }
+
+    /// Blocks overlap only if somebody has put one among them. Of two that do the one with more samples stays: a time that
+    /// two answer for would come twice.
+    fn without_overlaps(&self, dir: &Path, blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
+        let mut kept: Vec<Arc<Block>> = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            let overlaps = |last: &mut Arc<Block>| last.footer().range.1 > block.footer().range.0;
+            let Some(last) = kept.pop_if(overlaps) else {
+                kept.push(block);
+                continue;
+            };
+            let more = block.footer().samples > last.footer().samples;
+            let (stays, goes) = if more { (block, last) } else { (last, block) };
+            self.metrics.damaged.inc();
+            self.metrics.damaged_bytes.inc_by(goes.bytes());
+            let to = self.set_aside(|| disk::quarantine(&*self.disk, dir, goes.path()));
+            tracing::error!(block = %goes.path().display(), of = %stays.path().display(), samples = goes.footer().samples, set_aside = ?to, "A block overlaps another, so somebody has put it there; its samples are missing (hint: put it in the folder blocks of an empty directory, and `streamgate storage import` that)");
+            kept.push(stays);
+        }
+        kept
     }
 
     /// Sets something damaged aside, unless the directory is only read; returns where it is then.

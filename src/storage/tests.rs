@@ -10,6 +10,7 @@ use proptest::prelude::*;
 mod damage;
 mod deletions;
 mod ends;
+mod hostile;
 mod old_version;
 mod read_only;
 

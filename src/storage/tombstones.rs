@@ -12,6 +12,7 @@
 //!
 //! part     footer checksum of the block: u64 (0: the head), series of which nothing is left: runs, as in postings,
 //!          number of intervals: varint, each: series: signed difference, from: signed, length in ms: varint
+//!          or 1, no series, one interval: before its first time the WAL is not read any more
 //! ```
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ use crate::model::Timestamp;
 /// Begins the file; the last byte is the version.
 pub const MAGIC: [u8; 8] = *b"SGTMB\0\0\x01";
 const FILE: &str = "tombstones";
+/// In place of a block's checksum: the part is [`Tombstones::known_until`].
+const KNOWN_UNTIL: u64 = 1;
 
 /// Intervals that may be kept: 24 bytes of memory each. Past it the blocks have to be cleaned first.
 pub const INTERVALS_MAX: usize = 8_000_000;
@@ -147,6 +150,9 @@ impl Deleted {
 pub struct Tombstones {
     pub head: Deleted<u64>,
     pub blocks: BTreeMap<u32, Deleted>,
+    /// Of the time before it deletions are known by blocks alone, if at all: what the WAL has of it is not read, even if
+    /// its block is lost.
+    pub known_until: Option<Timestamp>,
 }
 
 /// Why the file cannot be read.
@@ -177,7 +183,8 @@ impl Tombstones {
     /// When it cannot be written; the one before is then still there.
     pub fn save(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         let path = path_in(dir);
-        if self.head.parts.is_empty() && self.blocks.values().all(Deleted::is_empty) {
+        let nothing = self.head.parts.is_empty() && self.blocks.values().all(Deleted::is_empty);
+        if nothing && self.known_until.is_none() {
             return match disk.remove(&path) {
                 Ok(()) => disk.sync_dir(dir),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -203,6 +210,9 @@ impl Tombstones {
             let parts = deleted.parts.iter().map(|p| (u64::from(p.0), p.1, p.2));
             put_part(&mut out, u64::from(*block) | 1 << 32, &deleted.whole, parts);
         }
+        if let Some(until) = self.known_until {
+            put_part(&mut out, KNOWN_UNTIL, &RoaringBitmap::new(), [(0, until, until)].into_iter());
+        }
         let crc = crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -220,6 +230,8 @@ impl Tombstones {
             let (whole, parts) = take_part(&mut cursor)?;
             if block == 0 {
                 all.head = Deleted { whole, parts };
+            } else if block == KNOWN_UNTIL {
+                all.known_until = Some(parts.first()?.1);
             } else {
                 let narrow = |p: (u64, Timestamp, Timestamp)| Some((u32::try_from(p.0).ok()?, p.1, p.2));
                 let parts = parts.into_iter().map(narrow).collect::<Option<Vec<_>>>()?;
@@ -291,6 +303,7 @@ mod tests {
         #[test]
         fn it_is_a_set_of_samples(
             ops in proptest::collection::vec((0u32..4, -20i64..20, 0i64..8, 0u8..12), 0..30),
+            blocks_known in proptest::option::of(any::<i64>()),
         ) {
             let (mut deleted, mut model) = (Deleted::default(), BTreeSet::new());
             for (series, from, len, kind) in ops {
@@ -313,11 +326,11 @@ mod tests {
                 prop_assert_eq!(deleted.covers(series, 3, 5), (3..=5).all(|t| model.contains(&(series, t))));
             }
             let head = Deleted::by_reference(&deleted, |id| u64::from(id) | 7 << 32);
-            let mut all = Tombstones { head, ..Tombstones::default() };
+            let mut all = Tombstones { head, known_until: blocks_known, ..Tombstones::default() };
             all.blocks.insert(5, deleted.clone());
             let (head, blocks) = (all.head.parts.len(), deleted.is_empty());
             let back = Tombstones::decode(&all.encode()).unwrap();
-            prop_assert_eq!(back.head.parts.len(), head);
+            prop_assert_eq!((back.head.parts.len(), back.known_until), (head, blocks_known));
             prop_assert_eq!(back.blocks.get(&5), (!blocks).then_some(&deleted));
             if !blocks {
                 let mut bytes = all.encode();

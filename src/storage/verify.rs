@@ -8,6 +8,7 @@ use super::block::reader::ReadScratch;
 use super::block::{self, Block};
 use super::disk::{Disk, RealDisk};
 use super::open::{blocks_dir, lock_to_read, wal_dir};
+use super::replay::Lengths;
 use super::tombstones::Tombstones;
 use super::wal::frame::{self, Section};
 use super::wal::log::{CHECKPOINT, SEGMENT, file_path, numbered_files};
@@ -72,15 +73,13 @@ pub(super) fn verify_on(
     let _lock = lock_to_read(disk, dir).map_err(failed)?;
     let blocks = block_files(disk, dir).map_err(failed)?;
     let wal = wal_dir(dir);
-    let numbered = |extension: &str| -> io::Result<Files> {
-        if !disk.exists(&wal) {
-            return Ok(Vec::new());
-        }
-        let files = numbered_files(disk, &wal, extension)?;
-        Ok(files.into_iter().map(|(number, bytes)| (file_path(&wal, number, extension), bytes)).collect())
+    let numbered = |extension: &str| {
+        let files = if disk.exists(&wal) { numbered_files(disk, &wal, extension)? } else { Vec::new() };
+        Ok(files)
     };
     let (segments, checkpoints) = (numbered(SEGMENT).map_err(failed)?, numbered(CHECKPOINT).map_err(failed)?);
-    let all: u64 = [&blocks, &segments, &checkpoints].into_iter().flatten().map(|f| f.1).sum();
+    let all_wal = segments.iter().chain(&checkpoints);
+    let all = blocks.iter().map(|b| b.1).chain(all_wal.map(|f| f.1)).sum();
     let mut ranges: Vec<((Timestamp, Timestamp), PathBuf)> = Vec::new();
     for (path, bytes) in &blocks {
         done.blocks += 1;
@@ -102,14 +101,24 @@ pub(super) fn verify_on(
             problem(&mut done, &pair[1].1, None, what);
         }
     }
-    for (paths, is_checkpoint) in [(&segments, false), (&checkpoints, true)] {
-        for (path, size) in paths {
+    let all_from = checkpoints.last().map_or(0, |c| c.0);
+    let lengths = Lengths { all_from, found: segments.iter().copied().collect() };
+    for (files, extension) in [(&segments, SEGMENT), (&checkpoints, CHECKPOINT)] {
+        let is_checkpoint = extension == CHECKPOINT;
+        for (number, size) in files {
             *if is_checkpoint { &mut done.checkpoints } else { &mut done.segments } += 1;
+            let path = &file_path(&wal, *number, extension);
             match disk.read(path) {
                 Ok(bytes) => {
-                    check_wal(&bytes, is_checkpoint, &mut |at, what| {
+                    let before = check_wal(&bytes, is_checkpoint, &mut |at, what| {
                         problem(&mut done, path, Some(at), what);
                     });
+                    let missing = before.and_then(|(n, bytes)| Some((n, lengths.missing(n, bytes)?)));
+                    if let Some((number, missing)) = missing {
+                        let what =
+                            format!("its last {missing} bytes are missing, as the segment after it says");
+                        problem(&mut done, &file_path(&wal, number, extension), None, what);
+                    }
                 }
                 Err(error) => problem(&mut done, path, None, format!("it cannot be read: {error}")),
             }
@@ -166,8 +175,9 @@ fn check_block(block: &Block, problem: &mut impl FnMut(Option<u64>, String)) {
     }
 }
 
-/// Finds what is no frame, and the sections that cannot be decoded.
-fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, String)) {
+/// Finds what is no frame, and the sections that cannot be decoded. Returns which segment was before this one, and how
+/// many bytes that had.
+fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, String)) -> Option<(u64, u64)> {
     let found = scan(bytes);
     for piece in &found.damaged {
         let Damage { bytes, lost } = piece;
@@ -186,7 +196,7 @@ fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, St
         };
         problem(at as u64, what);
     }
-    let (mut series, mut end) = (0u64, None);
+    let (mut series, mut end, mut before) = (0u64, None, None);
     for payload in &found.payloads {
         for section in frame::sections(&bytes[payload.clone()]) {
             let mut count = |_: super::SeriesRef, _: &[(&str, &str)]| series += 1;
@@ -205,6 +215,10 @@ fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, St
                 Section::Samples(bytes) => frame::each_sample(bytes, |_| ()),
                 Section::Exemplars(bytes) => frame::each_exemplar(bytes, |_, _| ()),
                 Section::LateMark { .. } => Some(()),
+                Section::SegmentBefore { number, bytes } => {
+                    before = Some((number, bytes));
+                    Some(())
+                }
             };
             if whole.is_none() {
                 problem(
@@ -221,4 +235,5 @@ fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, St
         };
         problem(bytes.len() as u64, what);
     }
+    before
 }

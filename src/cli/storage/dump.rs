@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 
 use super::lines::LinesWriter;
-use super::open_to_read;
+use super::{exit_code, open_to_read, warn_of_damage};
 use crate::exposition::{Format, Writer, family_name};
 use crate::model::{Labels, METRIC_NAME, Matcher, Metadata, MetricType, Timestamp, is_stale_marker};
 use crate::promql::parse_selector;
@@ -45,7 +45,7 @@ pub fn run_lines(
     let storage = open_to_read(dir)?;
     let out = BufWriter::with_capacity(1 << 18, std::io::stdout().lock());
     lines(&storage.reader(), &selectors, range, out)?.flush().context("standard output")?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code(!warn_of_damage(dir, &storage)))
 }
 
 fn lines<W: Write>(
@@ -114,7 +114,7 @@ pub fn run(dir: &Path, selectors: &[String], from: Timestamp, to: Timestamp) -> 
             eprintln!("warning: {n} {what}");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code(!warn_of_damage(dir, &storage)))
 }
 
 fn write_all(
@@ -298,6 +298,30 @@ mod tests {
     fn lines_of(storage: &Storage) -> String {
         let out = lines(&storage.reader(), &[vec![]], (Timestamp::MIN, Timestamp::MAX), Vec::new()).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_dump_of_what_is_damaged_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        of_everything(dir.path()).seal_all().unwrap();
+        let blocks = || std::fs::read_dir(dir.path().join("blocks")).unwrap().map(|e| e.unwrap().path());
+        let dump = || {
+            let storage = open_to_read(dir.path()).unwrap();
+            (lines_of(&storage).len(), warn_of_damage(dir.path(), &storage))
+        };
+        let (whole, damaged) = dump();
+        assert!(!damaged);
+        for at in [20, usize::MAX] {
+            let block = blocks().max().unwrap();
+            let was = std::fs::read(&block).unwrap();
+            let mut bytes = was.clone();
+            let at = at.min(bytes.len() - 20);
+            bytes[at] ^= 1;
+            std::fs::write(&block, bytes).unwrap();
+            let (length, damaged) = dump();
+            assert!(damaged && length < whole, "at {at}");
+            std::fs::write(&block, was).unwrap();
+        }
     }
 
     #[test]

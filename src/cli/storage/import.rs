@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::progress::Progress;
-use super::{bytes, day, lines, open_to_read, text};
+use super::{bytes, day, lines, open_to_read, text, warn_of_damage};
 use crate::cli::say::say;
 use crate::clock::Clock;
 use crate::model::Timestamp;
@@ -50,6 +50,8 @@ pub fn run(dir: &Path, files: &[std::path::PathBuf], retention_ms: i64) -> anyho
     drop(progress);
     storage.flush()?;
     report(dir, &done, retention_ms);
+    // What is damaged here does not matter to what was imported.
+    let _told = warn_of_damage(dir, &storage);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -137,6 +139,11 @@ fn own(dir: &Path, into: &mut Importer, progress: &mut Progress) -> anyhow::Resu
         progress.at(i as u64 + 1, names.len() as u64);
     }
     say(format_args!("{}: {} samples of {series} series", dir.display(), into.so_far().samples - before));
+    if warn_of_damage(dir, &storage) {
+        anyhow::bail!(
+            "it is damaged, and nothing was imported (hint: `storage dump --format=jsonl` writes what can be read of it, and `storage import` takes that)"
+        );
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{bytes, day, open_to_read};
+use super::{bytes, day, exit_code, open_to_read, warn_of_damage};
 use crate::storage::{Inspection, StorageStats};
 
 pub fn run(dir: &Path, limit: usize) -> anyhow::Result<ExitCode> {
@@ -19,7 +19,8 @@ pub fn run(dir: &Path, limit: usize) -> anyhow::Result<ExitCode> {
     if aside.0 > 0 {
         writeln!(out, "Set aside as damaged, in quarantine/: {} files, {}", aside.0, bytes(aside.1))?;
     }
-    Ok(ExitCode::SUCCESS)
+    out.flush()?;
+    Ok(exit_code(!warn_of_damage(dir, &storage)))
 }
 
 /// How many files a folder has, and their bytes.

@@ -124,6 +124,34 @@ fn open_to_read(dir: &Path) -> Result<Storage, StorageError> {
     })
 }
 
+/// Says on standard error what of a data directory could not be read so far; whether there is something.
+fn warn_of_damage(dir: &Path, storage: &Storage) -> bool {
+    let stats = storage.stats();
+    if stats.damaged > 0 {
+        let at_least = if stats.damaged_uncounted > 0 { "at least " } else { "" };
+        eprintln!(
+            "warning: {}: {} damaged files and pieces of files are left out, of the WAL {at_least}{} samples (hint: streamgate storage verify {0})",
+            dir.display(),
+            stats.damaged,
+            stats.lost_samples
+        );
+    }
+    let blocks = storage.damaged_blocks();
+    for block in &blocks {
+        eprintln!(
+            "warning: {}: it is damaged, and what cannot be read of it is left out (hint: streamgate storage verify {})",
+            block.display(),
+            dir.display()
+        );
+    }
+    stats.damaged > 0 || !blocks.is_empty()
+}
+
+/// Exit code 1 if something was left out.
+fn exit_code(is_whole: bool) -> ExitCode {
+    if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// A time for people; nothing for what lies out of the calendar.
 fn day(ts: Timestamp) -> String {
     chrono::DateTime::from_timestamp_millis(ts)

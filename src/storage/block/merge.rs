@@ -36,7 +36,7 @@ pub fn merge<W: Write>(
             let text = block.pair_text(p).ok_or_else(|| damaged(block))?;
             ranks[p as usize] = texts.partition_point(|t| *t < text) as u32;
         }
-        let mut cursor = Cursor { block, ranks, next: 0, pairs: Vec::new() };
+        let mut cursor = Cursor { block, ranks, next: 0, pairs: Vec::new(), is_done: false };
         cursor.advance()?;
         cursors.push(cursor);
     }
@@ -45,9 +45,9 @@ pub fn merge<W: Write>(
     let (mut samples, mut more) = (Samples::default(), Samples::default());
     let mut scratch = ReadScratch::default();
     let (from, to) = (range.0, range.1.saturating_sub(1));
-    while let Some(first) = cursors.iter().filter(|c| !c.is_done()).map(|c| &c.pairs).min().cloned() {
+    while let Some(first) = cursors.iter().filter(|c| !c.is_done).map(|c| &c.pairs).min().cloned() {
         samples.clear();
-        for cursor in cursors.iter_mut().filter(|c| !c.is_done() && c.pairs == first) {
+        for cursor in cursors.iter_mut().filter(|c| !c.is_done && c.pairs == first) {
             more.clear();
             cursor.block.read(cursor.next - 1, from, to, &mut more, &mut scratch);
             samples.merge(&mut more, &mut collisions);
@@ -72,15 +72,12 @@ struct Cursor<'a> {
     ranks: Vec<u32>,
     /// The series after the one that `pairs` belongs to.
     next: u32,
-    /// Empty at the end.
+    /// Those of a series without labels are none.
     pairs: Vec<u32>,
+    is_done: bool,
 }
 
 impl Cursor<'_> {
-    fn is_done(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
     fn advance(&mut self) -> io::Result<()> {
         self.pairs.clear();
         while u64::from(self.next) < self.block.footer().series {
@@ -92,6 +89,7 @@ impl Cursor<'_> {
                 return Ok(());
             }
         }
+        self.is_done = true;
         Ok(())
     }
 }

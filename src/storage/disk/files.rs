@@ -126,6 +126,11 @@ pub fn quarantine_piece(
     bytes: &[u8],
 ) -> io::Result<PathBuf> {
     let name = with_suffix(of, &format!("at-{offset}"));
+    // A piece from the middle of a file stays there, and is found again at every start.
+    let known = data_dir.join(QUARANTINE).join(name.file_name().unwrap_or_default());
+    if disk.read(&known).is_ok_and(|held| held == bytes) {
+        return Ok(known);
+    }
     let to = free_place(disk, data_dir, &name)?;
     let written = disk.create(&to).and_then(|file| file.append(bytes));
     if let Err(error) = written {

@@ -25,8 +25,10 @@ impl Pieces {
         if let Some(block) = before.filter(|b| b.1 > ts) {
             return block;
         }
-        let start = ts.div_euclid(self.length_ms).saturating_mul(self.length_ms);
-        let end = start.saturating_add(self.length_ms);
+        let number = ts.div_euclid(self.length_ms);
+        let start = number.saturating_mul(self.length_ms);
+        // Not the start and the length: near the least of all times the start is cut off.
+        let end = number.saturating_add(1).saturating_mul(self.length_ms);
         (before.map_or(start, |b| b.1.max(start)), self.blocks.get(after).map_or(end, |b| b.0.min(end)))
     }
 }
@@ -62,5 +64,14 @@ mod tests {
             (80, 100),
         ];
         assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn the_first_times_of_all_are_in_pieces_that_do_not_overlap() {
+        let pieces = Pieces::new(Vec::new(), 7_200_000);
+        let first = pieces.around(Timestamp::MIN);
+        assert_eq!(first.0, Timestamp::MIN);
+        assert_eq!(pieces.around(first.1 - 1), first);
+        assert_eq!(pieces.around(first.1), (first.1, first.1 + 7_200_000));
     }
 }

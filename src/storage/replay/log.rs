@@ -1,5 +1,6 @@
 //! The whole WAL: checkpoint, then segment after segment.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -38,8 +39,17 @@ impl Db {
         }
         let checkpoints = numbered_files(&*self.disk, wal_dir, CHECKPOINT)?;
         let segments = numbered_files(&*self.disk, wal_dir, SEGMENT)?;
-        let mut replay =
-            Replay { db: self, dir, samples: 0, unknown: 0, damage: Damaged::default(), generation_max: 0 };
+        let mut replay = Replay {
+            db: self,
+            dir,
+            samples: 0,
+            unknown: 0,
+            unknown_late: worker::UnknownLate::default(),
+            damage: Damaged::default(),
+            // Segments before the newest checkpoint may be superfluous, those since are all there.
+            lengths: Lengths { all_from: checkpoints.last().map_or(0, |c| c.0), found: BTreeMap::new() },
+            generation_max: 0,
+        };
         // The newest is enough, unless it is damaged: then everything that names a series is welcome.
         let mut known_before = 0;
         for (number, _) in &checkpoints {
@@ -63,7 +73,10 @@ struct Replay<'a> {
     samples: u64,
     /// Samples whose series nothing names any more.
     unknown: u64,
+    /// The same of samples that came late and may be in their blocks.
+    unknown_late: worker::UnknownLate,
     damage: Damaged,
+    lengths: Lengths,
     generation_max: u32,
 }
 
@@ -94,6 +107,27 @@ impl Damaged {
             self.pieces += sections;
             self.uncounted += sections;
         }
+    }
+}
+
+/// How long segments are, against what the next one says of each.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct Lengths {
+    /// Segments from this number on were not removed for being superfluous.
+    pub all_from: u64,
+    /// As they were found, by number.
+    pub found: BTreeMap<u64, u64>,
+}
+
+impl Lengths {
+    /// How many of a segment's bytes are missing, if some are.
+    pub fn missing(&self, number: u64, bytes: u64) -> Option<u64> {
+        let found = match self.found.get(&number) {
+            Some(found) => *found,
+            None if number < self.all_from => return None,
+            None => 0,
+        };
+        bytes.checked_sub(found).filter(|missing| *missing > 0)
     }
 }
 
@@ -173,6 +207,7 @@ impl Replay<'_> {
 
     /// Takes what a segment has.
     fn segment(&mut self, segment: &Loaded, is_last: bool) -> io::Result<Segment> {
+        self.compare_with_before(segment);
         let bytes = self.set_aside(segment, is_last);
         self.damage.unreadable(segment.unreadable);
         for place in &segment.names {
@@ -187,10 +222,14 @@ impl Replay<'_> {
         let shards =
             |thread: usize| (0..SHARDS).filter(|s| s % threads == thread).fold(0u64, |set, s| set | 1 << s);
         let db = self.db;
+        // All see the same marks, so it does not matter who goes on with the count.
+        let unknown_late = std::mem::take(&mut self.unknown_late);
         let done: Vec<Option<Done>> = std::thread::scope(|scope| {
-            let others: Vec<_> =
-                (1..threads).map(|t| scope.spawn(move || worker::take(db, segment, shards(t)))).collect();
-            let mine = worker::take(db, segment, shards(0));
+            let none = worker::UnknownLate::default();
+            let others: Vec<_> = (1..threads)
+                .map(|t| scope.spawn(move || worker::take(db, segment, shards(t), none)))
+                .collect();
+            let mine = worker::take(db, segment, shards(0), unknown_late);
             others.into_iter().map(|t| t.join().ok()).chain([Some(mine)]).collect()
         });
         let mut newest = Timestamp::MIN;
@@ -211,6 +250,7 @@ impl Replay<'_> {
     fn count(&mut self, done: Done) {
         self.samples += done.taken;
         self.unknown += done.unknown;
+        self.unknown_late.add(done.unknown_late);
         if done.out_of_order > 0 {
             self.db.late_logged.store(true, Ordering::Relaxed);
             self.db.out_of_order_held.fetch_add(done.out_of_order, Ordering::Relaxed);
@@ -219,6 +259,15 @@ impl Replay<'_> {
         for (start, n) in done.windows {
             *all.entry(start).or_default() += n;
         }
+    }
+
+    /// Tells if the segment before this one is shorter than it was, or gone.
+    fn compare_with_before(&mut self, segment: &Loaded) {
+        let missing = segment.before.and_then(|(number, bytes)| self.lengths.missing(number, bytes));
+        self.lengths.found.insert(segment.number, segment.bytes.len() as u64);
+        let Some(missing) = missing else { return };
+        self.damage.add(missing as usize, &Lost { exact: false, ..Lost::NOTHING });
+        tracing::error!(segment = %segment.path.display(), missing_bytes = missing, "The segment of the WAL before this one was cut off, or is gone");
     }
 
     /// Puts aside what is damaged and cuts off a torn end; returns how long the segment is then.
@@ -329,7 +378,8 @@ impl Replay<'_> {
     }
 
     /// Makes the index ready for new series, and tells what was found.
-    fn report(self, segments: usize) {
+    fn report(mut self, segments: usize) {
+        self.unknown += self.unknown_late.all();
         let db = self.db;
         let mut index = write(&db.index);
         index.next = index.labels.live().max().map_or(0, |m| m + 1);

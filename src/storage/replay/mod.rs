@@ -14,3 +14,5 @@
 mod log;
 mod segment;
 mod worker;
+
+pub(super) use log::Lengths;

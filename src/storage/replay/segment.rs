@@ -41,6 +41,8 @@ pub(super) struct Loaded {
     /// Sections that name series and the like.
     pub names: Vec<Range<usize>>,
     pub work: Vec<Work>,
+    /// The segment before it, and how many bytes that had at least.
+    pub before: Option<(u64, u64)>,
     /// Sections that cannot be read though their checksum is right.
     pub unreadable: u64,
 }
@@ -59,7 +61,8 @@ impl Loaded {
         work.clear();
         disk.read_into(&path, &mut bytes)?;
         let found = scan(&bytes);
-        let mut loaded = Loaded { number, path, bytes, found, names: Vec::new(), work, unreadable: 0 };
+        let mut loaded =
+            Loaded { number, path, bytes, found, names: Vec::new(), work, before: None, unreadable: 0 };
         let mut recent = Recent::default();
         for i in 0..loaded.found.payloads.len() {
             loaded.sort_payload(loaded.found.payloads[i].clone(), names, &mut recent);
@@ -68,7 +71,7 @@ impl Loaded {
     }
 
     fn sort_payload(&mut self, payload: Range<usize>, names: bool, recent: &mut Recent) {
-        let Loaded { bytes, work, unreadable, .. } = self;
+        let Loaded { bytes, work, before, unreadable, .. } = self;
         for (place, section) in frame::placed_sections(&bytes[payload.clone()]) {
             let place = payload.start + place.start..payload.start + place.end;
             match section {
@@ -104,6 +107,7 @@ impl Loaded {
                         self.names.push(place);
                     }
                 }
+                Section::SegmentBefore { number, bytes } => *before = Some((number, bytes)),
                 Section::CheckpointEnd(_) => {}
             }
         }

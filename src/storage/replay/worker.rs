@@ -20,6 +20,7 @@ pub(super) struct Done {
     pub taken: u64,
     /// Samples whose series nothing names any more.
     pub unknown: u64,
+    pub unknown_late: UnknownLate,
     pub out_of_order: u64,
     /// How many each window was given, by its start.
     pub windows: BTreeMap<Timestamp, u64>,
@@ -27,8 +28,36 @@ pub(super) struct Done {
     pub unreadable: u64,
 }
 
-/// Takes the samples of a segment that are of the shards whose bits are set.
-pub(super) fn take(db: &Db, segment: &Loaded, shards: u64) -> Done {
+/// Samples that came late whose series nothing names any more. They are lost only if no mark says that they are in their
+/// blocks: a series that had nothing else leaves the memory then.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct UnknownLate {
+    /// Since the last mark that they are being put into blocks, and before it.
+    since: u64,
+    before: u64,
+}
+
+impl UnknownLate {
+    pub fn add(&mut self, other: UnknownLate) {
+        self.since += other.since;
+        self.before += other.before;
+    }
+
+    pub fn all(self) -> u64 {
+        self.since + self.before
+    }
+
+    fn mark(&mut self, done: bool) {
+        if done {
+            self.before = 0;
+        } else {
+            self.before += std::mem::take(&mut self.since);
+        }
+    }
+}
+
+/// Takes the samples of a segment that are of the shards whose bits are set. `unknown_late` is what there was before it.
+pub(super) fn take(db: &Db, segment: &Loaded, shards: u64, unknown_late: UnknownLate) -> Done {
     let mut worker = Worker {
         db,
         segment,
@@ -43,6 +72,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64) -> Done {
                 newest: Timestamp::MIN,
                 taken: 0,
                 unknown: 0,
+                unknown_late,
                 out_of_order: 0,
                 windows: BTreeMap::new(),
                 unreadable: 0,
@@ -123,6 +153,7 @@ impl Worker<'_> {
             Section::Samples(bytes) => frame::each_sample(bytes, |sample| self.sample(&sample)),
             Section::LateMark { done } => {
                 self.all_waiting();
+                self.tally.done.unknown_late.mark(done);
                 for series in self.guards.all().flat_map(|shard| shard.iter_mut()) {
                     if done {
                         series.moved();
@@ -186,7 +217,7 @@ impl Worker<'_> {
         // Of a time that blocks answer for it may or may not be in them yet.
         let late = sample.ts < min_valid;
         if !self.db.head.is_current(sample.series) {
-            done.unknown += 1;
+            done.unknown_late.since += 1;
             return;
         }
         done.out_of_order += 1;

@@ -274,13 +274,7 @@ impl Run {
         let mut after = self.model.clone();
         let mut latest = self.newest;
         let mut a = storage.appender();
-        // Where all blocks may fall off, nothing is left that tells what is too old.
-        let by_size = matches!(self.retention, Retention::Bytes(_));
-        let mut seen = BTreeSet::new();
         for (i, dt, seed) in samples {
-            if by_size && (dt <= 0 || !seen.insert(i)) {
-                continue;
-            }
             let ts = self.newest + dt;
             let asked = self.asked.iter().any(|(id, from, to)| *id == i && (*from..=*to).contains(&ts));
             if asked || self.fallen.contains_key(&(i, ts)) {
@@ -326,6 +320,11 @@ impl Run {
         };
         if !relieve {
             self.oldest = self.oldest.max(by_time);
+        }
+        if matches!(self.retention, Retention::Bytes(_)) {
+            // What is older than what fell off for its size is past retention as well.
+            let fell_until = self.storage().db().oldest.load(Ordering::Relaxed);
+            self.oldest = self.oldest.max(fell_until);
         }
         if self.disk.is_gone() {
             // What fell off meanwhile is not known: whatever may have. By size that may be all.
@@ -510,7 +509,6 @@ proptest! {
         retention in any_retention(),
         late_ms in prop_oneof![Just(0i64), Just(1500)],
     ) {
-        let late_ms = if matches!(retention, Retention::Bytes(_)) { 0 } else { late_ms };
         let mut run = Run::new(fsync, retention, late_ms);
         steps.into_iter().for_each(|step| run.step(step));
         run.finish();

@@ -1,7 +1,7 @@
 //! Directories of the versions before open as they were: 1 had no start times, 2 did not count the samples of a frame.
 
 use super::*;
-use crate::storage::wal::frame::frame_before;
+use crate::storage::wal::frame::{self, frame_before};
 use crate::storage::wal::replay::scan;
 
 /// Makes files of this version without start times into what version 1 or 2 wrote: the frames of the WAL have another
@@ -24,8 +24,13 @@ fn as_version(version: u8, dir: &Path) {
             assert!(bytes.starts_with(b"SGWAL\0\0\x04"), "{}", path.display());
             let mut before = b"SGWAL\0\0".to_vec();
             before.push(version);
-            for payload in scan(&bytes).payloads {
-                before.extend(frame_before(&bytes[payload]));
+            for payload in scan(&bytes).payloads.into_iter().map(|p| &bytes[p]) {
+                // They did not say how long the segment before was.
+                let says_before =
+                    frame::sections(payload).any(|s| matches!(s, frame::Section::SegmentBefore { .. }));
+                if !says_before {
+                    before.extend(frame_before(payload));
+                }
             }
             fs::write(&path, before).unwrap();
             changed += 1;

@@ -41,6 +41,7 @@ const CHECKPOINT_END: u8 = 6;
 const SAMPLES: u8 = 7;
 const LATE: u8 = 8;
 const EXEMPLARS: u8 = 9;
+const SEGMENT_BEFORE: u8 = 10;
 
 /// Flags of a sample in a section of samples of all kinds.
 const IS_HISTOGRAM: u8 = 1;
@@ -339,6 +340,14 @@ impl FrameBuilder {
         self.end();
     }
 
+    /// Says which segment came before this one, and that it had so many bytes at least.
+    pub fn segment_before(&mut self, number: u64, bytes: u64) {
+        self.begin(SEGMENT_BEFORE);
+        put_varint(&mut self.buf, number);
+        put_varint(&mut self.buf, bytes);
+        self.end();
+    }
+
     /// Marks the end of a checkpoint of so many series.
     pub fn checkpoint_end(&mut self, series: u64) {
         self.begin(CHECKPOINT_END);
@@ -373,9 +382,9 @@ pub struct Header {
 }
 
 impl Header {
-    /// The header at the start of `bytes`, if there is one.
+    /// The header at the start of `bytes`, if there is one; `before`: it may be of a version before.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Option<Header> {
+    pub fn of(bytes: &[u8], before: bool) -> Option<Header> {
         let payload_bytes = u32_at(bytes, 4)?;
         let header = if bytes.starts_with(&MAGIC) {
             if crc32c(bytes.get(..16)?) != u32_at(bytes, 16)? {
@@ -387,7 +396,7 @@ impl Header {
                 counts: Some(Counts { samples: u32_at(bytes, 8)?, series: u32_at(bytes, 12)? }),
                 checksum: u32_at(bytes, 20)?,
             }
-        } else if bytes.starts_with(&MAGIC_BEFORE) {
+        } else if before && bytes.starts_with(&MAGIC_BEFORE) {
             Header {
                 bytes: HEADER_BYTES_BEFORE,
                 payload_bytes: payload_bytes as usize,
@@ -438,6 +447,11 @@ pub enum Section<'a> {
     },
     /// With the number of series in the checkpoint.
     CheckpointEnd(u64),
+    /// See [`FrameBuilder::segment_before`].
+    SegmentBefore {
+        number: u64,
+        bytes: u64,
+    },
 }
 
 /// The sections of a payload; ends early at one that is unknown or cut off.
@@ -463,6 +477,10 @@ pub fn placed_sections(payload: &[u8]) -> impl Iterator<Item = (Range<usize>, Se
             EXEMPLARS => Section::Exemplars(bytes),
             LATE => Section::LateMark { done: *bytes.first()? != 0 },
             CHECKPOINT_END => Section::CheckpointEnd(Cursor::new(bytes).varint()?),
+            SEGMENT_BEFORE => {
+                let mut fields = Cursor::new(bytes);
+                Section::SegmentBefore { number: fields.varint()?, bytes: fields.varint()? }
+            }
             _ => return None,
         };
         Some((start..payload.len() - cursor.len(), section))
@@ -690,7 +708,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn payload(bytes: &[u8]) -> Option<&[u8]> {
-        Header::of(bytes)?.payload(bytes)
+        Header::of(bytes, true)?.payload(bytes)
     }
 
     fn any_sample() -> impl Strategy<Value = LoggedSample> {
@@ -757,7 +775,7 @@ mod tests {
                     Section::Samples(x) => each_sample(x, |x| all.push(x)).unwrap(),
                     Section::Exemplars(x) => each_exemplar(x, |s, e| ex.push((s, e))).unwrap(),
                     Section::LateMark { done } => prop_assert!(done),
-                    Section::CheckpointEnd(_) => unreachable!(),
+                    Section::CheckpointEnd(_) | Section::SegmentBefore { .. } => unreachable!(),
                 }
             }
             // The same in groups, one after the other.
@@ -792,17 +810,17 @@ mod tests {
                 prop_assert!(same_value && (a.series, a.ts, a.start, a.out_of_order) == (b.series, b.ts, b.start, b.out_of_order));
             }
             let counts = Counts { samples: (f.len() + h.len() + all.len()) as u32, series: s.len() as u32 };
-            prop_assert_eq!(Header::of(&bytes).unwrap().counts, Some(counts));
+            prop_assert_eq!(Header::of(&bytes, false).unwrap().counts, Some(counts));
             for at in [2, 5, 9, 13, 17, 21, bytes.len() / 2, bytes.len() - 1] {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 4;
                 prop_assert!(payload(&damaged).is_none());
                 let header = (at >= 20).then_some(counts);
-                prop_assert_eq!(Header::of(&damaged).and_then(|h| h.counts), header, "{}", at);
+                prop_assert_eq!(Header::of(&damaged, false).and_then(|h| h.counts), header, "{}", at);
             }
             let before = frame_before(payload(&bytes).unwrap());
             prop_assert_eq!(payload(&before), payload(&bytes));
-            prop_assert_eq!(Header::of(&before).unwrap().counts, None);
+            prop_assert_eq!(Header::of(&before, true).unwrap().counts, None);
         }
 
         #[test]

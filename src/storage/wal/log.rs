@@ -3,7 +3,8 @@
 //! `wal/00000007.wal` holds frames after a header; `wal/00000007.checkpoint` holds the labels of every series and the
 //! metadata as of the beginning of segment 7. A segment ends when it is long enough or when a batch of the next window
 //! comes, so that sealing a window makes whole segments superfluous. A segment is made when there is something to write
-//! into it, so that opening a log needs no room.
+//! into it, so that opening a log needs no room. Its first frame says how long the one before it was, so that one that was
+//! cut off between two frames, or is gone, is noticed.
 //!
 //! **When syncing fails** it is not known which bytes are on the disk, and a later sync that succeeds does not say so of
 //! them. With [`WalOptions::sync_each`] all frames since the last good sync are kept in memory until they are synced,
@@ -73,6 +74,8 @@ struct State {
     current: Option<Current>,
     /// The number of the next segment.
     next: u64,
+    /// The segment before it, and how many bytes that has at least.
+    before: Option<(u64, u64)>,
     /// Bytes written to all segments since the log was opened.
     position: u64,
     ended: Vec<Segment>,
@@ -109,6 +112,7 @@ impl Wal {
             state: Mutex::new(State {
                 current: None,
                 next,
+                before: ended.last().map(|s| (s.number, s.bytes)),
                 position: 0,
                 ended,
                 pending: Vec::new(),
@@ -287,8 +291,11 @@ impl Wal {
     fn end(&self, state: &mut State) -> io::Result<()> {
         let Some(current) = state.current.take() else { return Ok(()) };
         state.ended.push(current.segment);
+        // What cannot be synced may be gone with the power; that is told by who counts on it.
+        state.before = Some((current.segment.number, 0));
         match current.file.sync() {
             Ok(()) => {
+                state.before = Some((current.segment.number, current.segment.bytes));
                 state.pending.clear();
                 Ok(())
             }
@@ -308,15 +315,24 @@ impl Wal {
 
     fn begin<'a>(&self, state: &'a mut State) -> io::Result<&'a mut Current> {
         let number = state.next;
-        let file = self.new_segment(number)?;
+        let mut head = FILE_MAGIC.to_vec();
+        if let Some((number, bytes)) = state.before {
+            let mut frame = FrameBuilder::default();
+            frame.segment_before(number, bytes);
+            head.extend_from_slice(frame.finish());
+        }
+        let file = self.new_segment(number, &head)?;
         state.next += 1;
-        let segment = Segment { number, bytes: FILE_MAGIC.len() as u64, max_ts: Timestamp::MIN };
+        let segment = Segment { number, bytes: head.len() as u64, max_ts: Timestamp::MIN };
         Ok(state.current.insert(Current { file: Arc::from(file), segment }))
     }
 
     /// Writes the pending frames to a new segment.
     fn write_again(&self, state: &mut State) -> io::Result<()> {
         let before = state.current.take();
+        if let Some(current) = &before {
+            state.before = Some((current.segment.number, 0));
+        }
         let max_ts = match &before {
             Some(c) => c.segment.max_ts,
             None => state.ended.iter().map(|s| s.max_ts).max().unwrap_or(Timestamp::MIN),
@@ -332,18 +348,21 @@ impl Wal {
         state.pending = pending;
         if written.is_err() {
             // What is in it is in `pending` too.
-            state.ended.extend(state.current.take().map(|c| c.segment));
+            if let Some(current) = state.current.take() {
+                state.before = Some((current.segment.number, 0));
+                state.ended.push(current.segment);
+            }
         } else {
             state.suspect = false;
         }
         written
     }
 
-    fn new_segment(&self, number: u64) -> io::Result<Box<dyn DiskFile>> {
+    fn new_segment(&self, number: u64, head: &[u8]) -> io::Result<Box<dyn DiskFile>> {
         // What an earlier failed attempt left is overwritten: nothing in it was acknowledged.
         let path = file_path(&self.dir, number, SEGMENT);
         let file = self.disk.create(&path)?;
-        file.append(&FILE_MAGIC)?;
+        file.append(head)?;
         self.disk.sync_dir(&self.dir)?;
         Ok(file)
     }

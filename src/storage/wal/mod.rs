@@ -7,6 +7,7 @@
 
 pub mod frame;
 pub mod log;
+pub mod pieces;
 pub mod replay;
 
 pub use frame::{FrameBuilder, LoggedSample};

@@ -15,6 +15,8 @@ pub const FLOAT_HISTOGRAM: u8 = 3;
 
 /// Buckets of one histogram; more are damage.
 const BUCKETS_MAX: u64 = 1 << 16;
+/// Buckets of all histograms of a chunk. One takes a bit there and eight bytes once it is read.
+const CHUNK_BUCKETS_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 24 };
 
 /// Appends the samples of a chunk to the columns, whose newest is older. `None` if the bytes make no sense.
 #[must_use]
@@ -88,7 +90,11 @@ fn histograms(count: u16, bytes: &[u8], out: &mut Samples, mut numbers: impl Num
     let mut bits = Bits::new(rest);
     let layout = layout(&mut bits)?;
     let buckets = |spans: &[Span]| spans.iter().map(|s| s.length as usize).sum::<usize>();
-    numbers.resize(buckets(&layout.positive_spans), buckets(&layout.negative_spans));
+    let (positive, negative) = (buckets(&layout.positive_spans), buckets(&layout.negative_spans));
+    if usize::from(count) * (positive + negative + layout.custom_values.len()) > CHUNK_BUCKETS_MAX {
+        return None;
+    }
+    numbers.resize(positive, negative);
     let (mut ts, mut delta, mut sum) = (0i64, 0i64, XorFloat::default());
     for i in 0..count {
         match i {
@@ -273,4 +279,36 @@ fn xor_all(all: &mut [XorFloat], bits: &mut Bits<'_>, nth: u16) -> Option<()> {
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A chunk of empty histograms of 1024 buckets each, which take a bit each.
+    fn wide(count: u16) -> Vec<u8> {
+        let mut bits = String::new();
+        // Zero threshold, schema, one positive span: its number, length, offset; no negative span.
+        bits.push_str(&format!("{:08b}0{}{}00", 0, "10001", format_args!("111110{:018b}", 1024)));
+        for i in 0..count {
+            // A second apart; counts, the sum, buckets.
+            bits.push_str(if i == 1 { "10001" } else { "0" });
+            bits.push_str(&format!("00{}", "0".repeat(if i == 0 { 64 } else { 1 })));
+            bits.push_str(&"0".repeat(1024));
+        }
+        bits.push_str(&"0".repeat(8 - bits.len() % 8));
+        let mut bytes = [&count.to_be_bytes()[..], &[0]].concat();
+        bytes.extend(
+            bits.as_bytes().chunks(8).map(|b| b.iter().fold(0u8, |byte, bit| byte << 1 | (bit - b'0'))),
+        );
+        bytes
+    }
+
+    #[test]
+    fn a_chunk_that_would_take_very_much_memory_is_refused() {
+        let mut out = Samples::default();
+        assert_eq!(decode(HISTOGRAM, &wide(60), &mut out), Some(()));
+        assert_eq!((out.hist_ts.len(), out.hists[59].positive_buckets.len()), (60, 1024));
+        assert_eq!(decode(HISTOGRAM, &wide(70), &mut Samples::default()), None);
+    }
 }
