@@ -6,8 +6,8 @@
 //! target, files `DIR/MILLISECONDS.txt` as they were scraped.
 //!
 //! First comes a table: bytes per sample of values and timestamps, and with the index of a block that holds only these
-//! series; then millions of samples a second, one core, from the block for the first time (checksums are verified), again, and
-//! from the head.
+//! series; then millions of samples a second, one core, from the block for the first time (checksums are verified), again,
+//! from the head, and from the head after a restart, which has put full chunks away as they were when they were open.
 //!
 //! `cargo bench --profile fast --bench storage_bytes`
 #![allow(clippy::unwrap_used, reason = "it fails by panicking")]
@@ -35,8 +35,11 @@ fn main() {
     if std::env::args().any(|a| a == "--test") {
         return;
     }
-    println!("{:<16} {:>7} {:>7} {:>8} {:>8} {:>8}", "", "values", "all", "first", "again", "head");
-    println!("{:<16} {:>15} {:>26}", "", "B/sample", "M samples/s");
+    println!(
+        "{:<16} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8}",
+        "", "values", "all", "first", "again", "head", "restart"
+    );
+    println!("{:<16} {:>15} {:>35}", "", "B/sample", "M samples/s");
     for (kind, (name, _)) in KINDS.iter().enumerate() {
         report(name, &columns(name, |i| (kind, i)));
     }
@@ -179,7 +182,7 @@ fn read(series: &[SeriesSnapshot]) -> (usize, f64) {
 fn report(name: &str, columns: &Columns) {
     let dir = tempfile::tempdir().unwrap();
     let options = StorageOptions { dir: Some(dir.path().to_owned()), ..StorageOptions::default() };
-    let storage = Storage::open(options).unwrap();
+    let storage = Storage::open(options.clone()).unwrap();
     let rounds = columns.iter().map(|(_, s)| s.len()).max().unwrap_or(0);
     let refs: Vec<_> = {
         let mut a = storage.appender();
@@ -202,21 +205,24 @@ fn report(name: &str, columns: &Columns) {
         a.commit().unwrap();
     }
     let all = [Matcher::new(MatchOp::NotEqual, "__name__", "").unwrap()];
-    let best = |n: usize| {
+    let best = |storage: &Storage, n: usize| {
         let series = storage.reader().select(&all, i64::MIN, i64::MAX);
         (0..n).map(|_| read(&series)).fold((0, 0.0), |(_, b), (samples, m)| (samples, f64::max(b, m)))
     };
-    let (samples, head) = best(5);
+    let (samples, head) = best(&storage, 5);
+    drop(storage);
+    let storage = Storage::open(options).unwrap();
+    let (replayed, restart) = best(&storage, 5);
     storage.seal_all().unwrap();
-    let (_, first) = best(1);
-    let (sealed, again) = best(5);
-    assert_eq!(samples, sealed, "every sample comes back");
+    let (_, first) = best(&storage, 1);
+    let (sealed, again) = best(&storage, 5);
+    assert_eq!((samples, samples), (replayed, sealed), "every sample comes back");
     let blocks = storage.block_stats();
     let bytes: u64 = blocks.iter().map(|b| b.bytes).sum();
     let data: u64 = blocks.iter().map(|b| b.data_bytes).sum();
     let per_sample = |bytes: u64| bytes as f64 / samples as f64;
     println!(
-        "{name:<16} {:>7.3} {:>7.3} {first:>8.0} {again:>8.0} {head:>8.0}",
+        "{name:<16} {:>7.3} {:>7.3} {first:>8.0} {again:>8.0} {head:>8.0} {restart:>8.0}",
         per_sample(data),
         per_sample(bytes)
     );
