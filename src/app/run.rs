@@ -162,7 +162,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
     );
     let ingest = Ingest::with_features(
         storage.clone(),
-        IngestLimits::default(),
+        IngestLimits::for_memory(memory_bytes_max),
         options.ingest_features,
         Arc::new(IngestMetrics::register(&mut registry)),
     );

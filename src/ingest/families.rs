@@ -7,6 +7,9 @@ use super::IngestLimits;
 use crate::model::{Metadata, MetricType};
 use crate::storage::Storage;
 
+/// What a family takes beside its texts, about.
+pub(super) const FAMILY_BYTES: usize = 160;
+
 /// What one source says of a family; what it does not say stays as it was.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FamilyNote {
@@ -24,13 +27,22 @@ impl From<Metadata> for FamilyNote {
 /// The families known, so that the storage hears of a change only.
 #[derive(Debug, Default)]
 pub(super) struct Families {
-    known: Mutex<HashMap<String, Metadata>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    families: HashMap<String, Metadata>,
+    /// Of their names and texts.
+    bytes: usize,
 }
 
 impl Families {
     /// Starts from what the storage knows.
     pub fn load(storage: &Storage) -> Self {
-        Families { known: Mutex::new(storage.reader().metadata().into_iter().collect()) }
+        let families: HashMap<String, Metadata> = storage.reader().metadata().into_iter().collect();
+        let bytes = families.iter().map(|(name, m)| bytes_of(name, m)).sum();
+        Families { known: Mutex::new(Known { families, bytes }) }
     }
 
     /// Merges notes into what is known and tells the storage what changed. Families past the limit are ignored.
@@ -40,7 +52,8 @@ impl Families {
         limits: &IngestLimits,
         notes: impl IntoIterator<Item = (String, FamilyNote)>,
     ) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { families: known, bytes } = &mut *guard;
         for (family, note) in notes {
             if family.is_empty() || family.len() > limits.label_value_bytes_max {
                 continue;
@@ -59,12 +72,22 @@ impl Families {
             if let Some(unit) = note.unit {
                 new.unit = cut(unit, limits.label_name_bytes_max);
             }
+            let more = bytes_of(&family, &new);
+            let less = old.map_or(0, |old| bytes_of(&family, old));
+            if more > less && *bytes - less + more > limits.families_bytes_max {
+                continue;
+            }
             if old != Some(&new) {
+                *bytes = *bytes - less + more;
                 storage.set_metadata(&family, new.clone());
                 known.insert(family, new);
             }
         }
     }
+}
+
+fn bytes_of(family: &str, m: &Metadata) -> usize {
+    FAMILY_BYTES + family.len() + m.help.len() + m.unit.len()
 }
 
 /// At most `bytes` bytes, cut before a character.

@@ -1,5 +1,7 @@
 //! Named bounds of everything that comes in.
 
+use crate::storage::SERIES_BYTES_GROWN;
+
 /// Limits of ingestion. Past one, the offender is refused with the limit's number, and counted.
 #[derive(Clone, Debug)]
 pub struct IngestLimits {
@@ -17,6 +19,8 @@ pub struct IngestLimits {
     pub scrape_samples_max: usize,
     /// Metric families whose type, help and unit are kept; further ones are stored without.
     pub families_max: usize,
+    /// Bytes of their names and texts, of all together; what comes past it is not kept.
+    pub families_bytes_max: usize,
     /// Bytes of a help text; a longer one is cut.
     pub help_bytes_max: usize,
     /// Series that the remote write cache remembers; past it the least used are resolved by labels again.
@@ -33,6 +37,29 @@ pub struct IngestLimits {
     pub record_ahead_ms_max: i64,
 }
 
+/// Memory of requests at work, whatever the limit on memory: a few of the largest.
+const REQUESTS_BYTES_LEAST: usize = 160 << 20;
+
+impl IngestLimits {
+    /// The defaults where so many bytes of memory are for series and their newest samples (0: any number): what grows with
+    /// the number of series and requests is then no more than a share of it.
+    #[must_use]
+    pub fn for_memory(bytes: u64) -> Self {
+        let limits = IngestLimits::default();
+        if bytes == 0 {
+            return limits;
+        }
+        let part = |part: u64| usize::try_from(bytes / part).unwrap_or(usize::MAX);
+        IngestLimits {
+            requests_bytes_max: part(2).clamp(REQUESTS_BYTES_LEAST, limits.requests_bytes_max),
+            // Twice as many as there is memory for: see `storage::SERIES_BYTES_GROWN`.
+            series_cache_max: part(SERIES_BYTES_GROWN / 2).clamp(1024, limits.series_cache_max),
+            families_bytes_max: part(16).min(limits.families_bytes_max),
+            ..limits
+        }
+    }
+}
+
 impl Default for IngestLimits {
     fn default() -> Self {
         IngestLimits {
@@ -43,6 +70,7 @@ impl Default for IngestLimits {
             label_value_bytes_max: 64 << 10,
             scrape_samples_max: 5_000_000,
             families_max: 100_000,
+            families_bytes_max: 64 << 20,
             help_bytes_max: 16 << 10,
             series_cache_max: 4_000_000,
             push_bytes_max: 16 << 20,

@@ -86,7 +86,7 @@ impl IngestMetrics {
     /// commit's statistics.
     pub(super) fn reject_series(&self, error: AppendError) {
         match error {
-            AppendError::TooManySeries => self.reject("too_many_series"),
+            AppendError::TooManySeries(_) => self.reject("too_many_series"),
             AppendError::UnknownSeries => self.reject("unknown_series"),
             AppendError::OutOfOrder
             | AppendError::DuplicateTimestamp

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use super::budget::{BudgetFull, Charge};
-use super::families::FamilyNote;
+use super::families::{FAMILY_BYTES, FamilyNote};
 use super::handle::{Ingest, Inner};
 use super::hash::WideHash;
 use super::labels::{LabelBounds, LabelError, check_named, check_sorted};
@@ -51,8 +51,6 @@ const SOURCE: &str = "remote_write";
 /// How many buffers are kept for later requests, and up to which size each.
 const SCRATCH_KEPT: usize = 8;
 const SCRATCH_BYTES_MAX: usize = 4 << 20;
-/// What a family takes beside its texts, about.
-const FAMILY_BYTES: usize = 160;
 
 /// Buffers of one request, used again by a later one.
 #[derive(Debug, Default)]
@@ -346,10 +344,11 @@ impl Refusals<'_> {
     fn append(&mut self, error: AppendError, labels: &[u8], part: &Part) {
         self.metrics.reject_series(error);
         if self.first.is_none() {
-            self.first = Some(format!("{error} for {}", shown(labels_of(labels, part))));
+            let hint = error.hint().map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+            self.first = Some(format!("{error} for {}{hint}", shown(labels_of(labels, part))));
         }
         // The others are in the commit's statistics too and are counted there.
-        self.count += u64::from(matches!(error, AppendError::UnknownSeries | AppendError::TooManySeries));
+        self.count += u64::from(matches!(error, AppendError::UnknownSeries | AppendError::TooManySeries(_)));
     }
 
     /// What the commit refused.

@@ -297,6 +297,12 @@ impl LabelSets {
         self.ends.push(self.packed.len());
     }
 
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.packed.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -1,5 +1,6 @@
 //! What the rest of the program says to storage and hears from it: options, errors, references, columns.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ pub struct StorageOptions {
     /// How many series the head takes; 0 means no bound but memory's.
     pub series_max: usize,
     /// Bytes of memory for series and their newest samples. At three quarters of it the oldest samples are sealed
-    /// early; past it no new series is taken. 0 means no bound.
+    /// early; past it no new series is taken, and past half of it in native histograms no batch with more of them.
+    /// 0 means no bound.
     pub memory_bytes_max: u64,
     /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
     /// refused. `None`, and as long as there was no such call, any time is taken.
@@ -82,6 +84,12 @@ pub enum StorageError {
     /// The batch was taken and survives a kill of the process, but not a loss of power.
     #[error("samples cannot be put on the disk: {0}")]
     Sync(String),
+    /// Nothing of the batch, which has native histograms, was taken.
+    #[error(
+        "the native histograms in memory take half of its limit of {} (--storage.memory-limit) until older ones are in a block; send it again later",
+        Size(*memory_bytes_max)
+    )]
+    TooManyHistograms { memory_bytes_max: u64 },
     /// So many single deletions are kept beside the blocks already.
     #[error("too many deletions are waiting (hint: clean the tombstones first)")]
     TooManyDeletions,
@@ -113,9 +121,60 @@ pub enum AppendError {
     /// Further ahead of the clock than is sensible.
     #[error("sample too far in the future")]
     TooFarAhead,
-    /// The limit on the number of series, or on the memory for them, is reached.
-    #[error("too many series: the limit on series in memory is reached (--storage.memory-limit)")]
-    TooManySeries,
+    /// No new series is taken; those that are there go on.
+    #[error("too many series: {0}")]
+    TooManySeries(SeriesLimit),
+}
+
+impl AppendError {
+    /// What can be done about it, where the message does not say so.
+    #[must_use]
+    pub fn hint(self) -> Option<&'static str> {
+        match self {
+            AppendError::TooManySeries(SeriesLimit::Memory(_)) => Some(
+                "raise it, or look in /api/v1/status/tsdb for the label whose values keep changing; series that are known are taken",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Which limit keeps new series out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeriesLimit {
+    /// [`StorageOptions::memory_bytes_max`].
+    Memory(u64),
+    /// [`StorageOptions::series_max`], or how many can be counted at all.
+    Number(u64),
+}
+
+impl fmt::Display for SeriesLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SeriesLimit::Memory(bytes) => {
+                let size = Size(*bytes);
+                write!(f, "the limit of {size} on the memory for series is reached (--storage.memory-limit)")
+            }
+            SeriesLimit::Number(n) => write!(f, "the limit of {n} series in memory is reached"),
+        }
+    }
+}
+
+/// A number of bytes as it is written in flags: `512MB`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("GB", 30), ("MB", 20), ("KB", 10)];
+        // Rounded down where the unit is small beside it.
+        let fits =
+            |shift: u32| self.0 >> shift > 0 && self.0.trailing_zeros() >= shift || self.0 >> shift >= 100;
+        match units.into_iter().find(|(_, shift)| fits(*shift)) {
+            Some((unit, shift)) => write!(f, "{}{unit}", self.0 >> shift),
+            None => write!(f, "{}B", self.0),
+        }
+    }
 }
 
 /// What a commit did. Samples that [`Appender::append`](super::Appender::append) refused are counted here as well.
@@ -150,7 +209,7 @@ impl CommitStats {
 
     pub(super) fn refuse(&mut self, series: SeriesRef, ts: Timestamp, why: AppendError) {
         match why {
-            AppendError::UnknownSeries | AppendError::TooManySeries => self.unknown_series += 1,
+            AppendError::UnknownSeries | AppendError::TooManySeries(_) => self.unknown_series += 1,
             AppendError::OutOfOrder => self.out_of_order += 1,
             AppendError::DuplicateTimestamp => self.duplicates += 1,
             AppendError::TooOld => self.too_old += 1,

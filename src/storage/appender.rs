@@ -8,12 +8,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError};
-use super::db::{Db, SeriesIndex, lock, read, write};
+use super::api::{AppendError, CommitStats, SampleValue, SeriesLimit, SeriesRef, StorageError};
+use super::db::{Db, SeriesIndex, UnloggedSets, lock, read, write};
 use super::exemplars::{Exemplar, ExemplarError};
 use super::head::{Guards, Refusal, SERIES_MAX, id_of, shard_of};
 use super::index::LabelsHash;
-use super::late;
 use super::wal::pieces::{SECTION_ITEMS, histogram_bytes, pieces, sample_bytes};
 use super::wal::{FrameBuilder, LoggedSample};
 use crate::model::{CounterResetHint, FloatHistogram, LabelSets, Labels, Timestamp};
@@ -129,10 +128,10 @@ impl Appender {
     /// Makes the series of those sets that were not found.
     fn create(&mut self, sets: LabelSets, lookups: &mut [Lookup]) {
         let db = &*self.db;
-        let limit = match db.options.series_max {
+        let number = match db.options.series_max {
             0 => SERIES_MAX,
             n => n.min(SERIES_MAX),
-        };
+        } as u64;
         let logged = db.wal.is_none();
         let mut index = write(&db.index);
         let mut creation = db.head.creation(index.generation_min, logged);
@@ -148,10 +147,12 @@ impl Appender {
                 lookup.series = Ok(db.head.reference(id));
                 continue;
             }
-            let full = index.labels.is_full() || index.labels.len() >= limit as u64;
+            let full = index.labels.is_full() || index.labels.len() >= number;
             if full || db.is_out_of_memory(&index) {
                 db.metrics.series_refused.inc();
-                lookup.series = Err(AppendError::TooManySeries);
+                let memory = SeriesLimit::Memory(db.options.memory_bytes_max);
+                let limit = if full { SeriesLimit::Number(index.labels.len()) } else { memory };
+                lookup.series = Err(AppendError::TooManySeries(limit));
                 continue;
             }
             let id = index.free_id();
@@ -165,7 +166,7 @@ impl Appender {
         db.metrics.series.set(index.labels.len());
         if !logged && !created.is_empty() {
             // Before anybody else can find them: who logs a series first has to have its labels.
-            let sets = Arc::new(sets);
+            let sets = Arc::new(UnloggedSets::new(sets, &db.unlogged_bytes));
             let mut unlogged = lock(&db.unlogged);
             unlogged.reserve(created.len());
             for i in created {
@@ -352,6 +353,11 @@ impl Batch {
         }
     }
 
+    fn has_histograms(&self) -> bool {
+        let is_histogram = |s: &LoggedSample| matches!(s.value, SampleValue::Histogram(_));
+        !self.histograms.is_empty() || self.started.iter().any(is_histogram)
+    }
+
     fn end_frame(&mut self) {
         if !self.frame.is_empty() {
             self.frames.extend_from_slice(self.frame.finish());
@@ -373,6 +379,11 @@ impl Db {
     fn commit(&self, batch: &mut Batch, stats: &mut CommitStats) -> Result<(), StorageError> {
         if self.options.read_only {
             return Err(StorageError::ReadOnly);
+        }
+        // Floats that are too many for the memory go to a file; these do not, and one may be as large as a request.
+        if batch.has_histograms() && self.has_many_histograms(2) {
+            self.metrics.histogram_batches_refused.inc();
+            return Err(StorageError::TooManyHistograms { memory_bytes_max: self.options.memory_bytes_max });
         }
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
@@ -554,8 +565,8 @@ impl Db {
         for (series, ts, h) in &batch.histograms {
             let start = in_window(*ts);
             let id = id_of(*series);
-            let applied = guards.shard(id).and_then(|shard| shard.get_mut(id));
-            match applied.map(|(s, _)| s.append_histogram(*ts, h, 0, start)) {
+            let applied = guards.shard(id).and_then(|shard| shard.append_histogram(id, *ts, h, 0, start));
+            match applied {
                 Some(Ok(())) => stats.samples += 1,
                 Some(Err(why)) if late.takes(*ts, Some(why)) => {
                     let (series, ts, value) = (*series, *ts, SampleValue::Histogram(Arc::clone(h)));
@@ -633,18 +644,18 @@ impl Db {
         };
         batch.out_of_order = out_of_order;
         if !batch.to_log.is_empty() {
-            let labels: Vec<(SeriesRef, (Arc<LabelSets>, u32))> = {
+            let labels: Vec<(SeriesRef, (Arc<UnloggedSets>, u32))> = {
                 let unlogged = lock(&self.unlogged);
                 batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
             };
             // Texts have their lengths before them there as well, never in twice as many bytes.
-            let bytes = |(_, (sets, i)): &(SeriesRef, (Arc<LabelSets>, u32))| {
-                2 * sets.get(*i as usize).as_packed().len() + SERIES_BYTES
+            let bytes = |(_, (sets, i)): &(SeriesRef, (Arc<UnloggedSets>, u32))| {
+                2 * sets.sets.get(*i as usize).as_packed().len() + SERIES_BYTES
             };
             let mut again = Vec::new();
             for some in pieces(&labels, bytes) {
                 let at = batch.frame.len();
-                batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.get(*i as usize).iter())));
+                batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.sets.get(*i as usize).iter())));
                 batch.series_again.raw_series(&batch.frame.bytes()[at..], some.len());
                 if batch.series_again.len() > FRAME_BYTES {
                     again.extend_from_slice(batch.series_again.finish());
@@ -732,7 +743,7 @@ impl Db {
 
     /// Which samples out of order are taken now.
     fn late_bound(&self) -> LateBound {
-        let full = self.out_of_order_held.load(Ordering::Relaxed) >= late::HELD_MAX;
+        let full = self.out_of_order_held.load(Ordering::Relaxed) >= self.late_held_max();
         LateBound { from: self.out_of_order_from(), full }
     }
 

@@ -19,18 +19,28 @@ use super::disk::{Disk, Lock};
 use super::exemplars::ExemplarRing;
 use super::head::{Head, SHARDS};
 use super::index::{HeadIndex, SelectCache};
+use super::late;
 use super::maintain::Maintenance;
 use super::metrics::StorageMetrics;
 use super::tombstones::Deleted;
 use super::wal::{FrameBuilder, Wal};
 use crate::model::{LabelSets, METRIC_NAME, Metadata, Timestamp};
 
-/// Memory of a series besides the texts of its labels and its samples: its slot and its place in the index, with ten
-/// labels.
-const SERIES_BYTES: u64 = 300;
+/// Memory of a series besides its labels and its samples: its slot, its place in the index, and what those who send it
+/// remember of it …
+const SERIES_BYTES: u64 = 220;
+/// … and for each of its labels: the number of the pair, and its place in the pair's postings.
+const LABEL_BYTES: u64 = 8;
 /// A series is taken only if there is room for this much of it: it is yet to get its samples, which may be
-/// incompressible, up to a full chunk and an open one.
-const SERIES_BYTES_GROWN: u64 = 2048;
+/// incompressible. So many bytes were measured with ten labels and the largest open chunk, in the second of two windows.
+pub const SERIES_BYTES_GROWN: u64 = 1024;
+/// Samples out of order may take this part of the memory's bound, at so many bytes each.
+const LATE_PART: u64 = 8;
+const LATE_BYTES: u64 = 64;
+/// But that many in any case.
+const LATE_HELD_LEAST: u64 = 1024;
+/// When no new series was refused for so long, that is over.
+const REFUSED_QUIET_MS: i64 = 60_000;
 /// More metric families than this are not remembered.
 pub(super) const FAMILIES_MAX: usize = 200_000;
 
@@ -49,6 +59,35 @@ pub(super) struct SeriesIndex {
     pub next: u32,
     /// Generations of new series begin here: past all that the WAL may still mention.
     pub generation_min: u32,
+}
+
+/// Labels of series that the WAL does not have yet, as they came; their bytes are counted while they are held.
+#[derive(Debug)]
+pub(super) struct UnloggedSets {
+    pub sets: LabelSets,
+    bytes: u64,
+    all_bytes: Arc<AtomicU64>,
+}
+
+impl UnloggedSets {
+    pub fn new(sets: LabelSets, all_bytes: &Arc<AtomicU64>) -> Self {
+        let bytes = sets.heap_bytes() as u64;
+        all_bytes.fetch_add(bytes, Ordering::Relaxed);
+        UnloggedSets { sets, bytes, all_bytes: Arc::clone(all_bytes) }
+    }
+}
+
+impl Drop for UnloggedSets {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// How many new series had been refused when that was looked at last, and when there were more than before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RefusedSeries {
+    count: u64,
+    last: Option<Timestamp>,
 }
 
 /// The sealed part of the ring.
@@ -76,7 +115,8 @@ pub(super) struct Db {
     /// What patterns selected in the index and in those of the blocks.
     pub selects: SelectCache,
     /// The labels of series that the WAL does not have yet: which of the sets that were made series together.
-    pub unlogged: Mutex<HashMap<SeriesRef, (Arc<LabelSets>, u32), foldhash::fast::RandomState>>,
+    pub unlogged: Mutex<HashMap<SeriesRef, (Arc<UnloggedSets>, u32), foldhash::fast::RandomState>>,
+    pub unlogged_bytes: Arc<AtomicU64>,
     pub wal: Option<Wal>,
     pub ring: RwLock<Ring>,
     pub metadata: RwLock<BTreeMap<String, Metadata>>,
@@ -106,6 +146,8 @@ pub(super) struct Db {
     /// Bytes of the samples in the head, as last counted: chunks that are full, and those that are not.
     pub chunk_bytes: AtomicU64,
     pub open_bytes: AtomicU64,
+    /// That new series are refused.
+    pub refused_series: Mutex<RefusedSeries>,
     /// Why the last batch could not be written, until one can be.
     pub refusing: Mutex<Option<String>>,
     pub maintenance: Mutex<Maintenance>,
@@ -181,13 +223,59 @@ impl Db {
     /// Bytes of memory that series and their newest samples take, about.
     pub fn memory_bytes(&self, index: &SeriesIndex) -> u64 {
         let samples = self.chunk_bytes.load(Ordering::Relaxed) + self.open_bytes.load(Ordering::Relaxed);
-        index.labels.len() * SERIES_BYTES + index.labels.text_bytes() + self.selects.bytes() + samples
+        let labels = &index.labels;
+        let series = labels.len() * SERIES_BYTES + labels.entries() * LABEL_BYTES + labels.text_bytes();
+        let unlogged = self.unlogged_bytes.load(Ordering::Relaxed);
+        series + unlogged + self.selects.bytes() + samples + self.head.histogram_bytes()
+    }
+
+    /// What it will be once the series have grown, and while they are written to a block.
+    pub fn memory_bytes_grown(&self, index: &SeriesIndex) -> u64 {
+        let grown = index.labels.len() * SERIES_BYTES_GROWN;
+        self.memory_bytes(index).max(grown) + index.labels.seal_bytes()
     }
 
     /// Whether there is no memory for one more series.
     pub fn is_out_of_memory(&self, index: &SeriesIndex) -> bool {
         let bound = self.options.memory_bytes_max;
-        bound > 0 && self.memory_bytes(index).max(index.labels.len() * SERIES_BYTES_GROWN) >= bound
+        bound > 0 && self.memory_bytes_grown(index) >= bound
+    }
+
+    /// Whether native histograms take more than this part of the memory's bound.
+    pub fn has_many_histograms(&self, part: u64) -> bool {
+        let bound = self.options.memory_bytes_max;
+        bound > 0 && self.head.histogram_bytes() > bound / part
+    }
+
+    /// How many samples out of order may be held.
+    pub fn late_held_max(&self) -> u64 {
+        match self.options.memory_bytes_max {
+            0 => late::HELD_MAX,
+            bound => (bound / LATE_PART / LATE_BYTES).clamp(LATE_HELD_LEAST, late::HELD_MAX),
+        }
+    }
+
+    /// Says in the log that new series are refused, once, and that this is over when it has been for a while.
+    pub fn note_refused_series(&self, now: Timestamp) {
+        let count = self.metrics.series_refused.get();
+        let seen = *lock(&self.refused_series);
+        if count > seen.count {
+            *lock(&self.refused_series) = RefusedSeries { count, last: Some(now) };
+            if seen.last.is_none() {
+                let index = read(&self.index);
+                tracing::error!(
+                    refused = count - seen.count,
+                    series = index.labels.len(),
+                    memory_bytes = self.memory_bytes(&index),
+                    limit_bytes = self.options.memory_bytes_max,
+                    "New series are refused, those that are known go on: the limit on the memory for series is reached \
+                     (hint: raise --storage.memory-limit, or look in /api/v1/status/tsdb for the label whose values keep changing)"
+                );
+            }
+        } else if seen.last.is_some_and(|last| now.saturating_sub(last) >= REFUSED_QUIET_MS) {
+            lock(&self.refused_series).last = None;
+            tracing::info!("New series have not been refused for a minute");
+        }
     }
 
     /// Notes whether batches can be written; the log says when that changes.

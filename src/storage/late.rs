@@ -21,10 +21,10 @@ use super::open::blocks_dir;
 use super::wal::FrameBuilder;
 use crate::model::{Labels, Timestamp};
 
-/// So many samples out of order are held in memory; more are refused until these have come to blocks.
+/// So many samples out of order are held in memory at most (see [`Db::late_held_max`]); more are refused until these have come to blocks.
 pub(super) const HELD_MAX: u64 = 16 << 20;
-/// From so many on they are put into blocks at the next maintenance.
-pub(super) const HELD_ENOUGH: u64 = HELD_MAX / 4;
+/// From this part of them on they are put into blocks at the next maintenance.
+pub(super) const HELD_ENOUGH_PART: u64 = 4;
 
 /// The late samples of series, ascending by labels.
 type LateSeries = Vec<(Labels, OutOfOrder)>;

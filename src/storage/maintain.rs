@@ -19,10 +19,11 @@ use std::sync::atomic::Ordering;
 
 use roaring::RoaringBitmap;
 
-use super::api::{FsyncPolicy, Samples, StorageError};
+use super::api::{FsyncPolicy, Samples, SeriesRef, StorageError};
 use super::block::{self, Block, BlockWriter};
-use super::db::{Db, Ring, lock, read, write};
-use super::head::{ChunkScratch, SHARDS};
+use super::db::{Db, Ring, SERIES_BYTES_GROWN, lock, read, write};
+use super::head::{ChunkScratch, HeadSeries, SHARDS, id_of};
+use super::index::Lookup;
 use super::open::blocks_dir;
 use super::wal::Wal;
 use super::{disk, late};
@@ -33,10 +34,16 @@ const GRACE_PART: i64 = 8;
 const GRACE_MAX_MS: i64 = 15 * 60_000;
 /// … and once nothing more has come for it since this long.
 const QUIET_MS: i64 = 120_000;
-/// When memory or disk is short, this much of the newest samples stays open at least.
+/// When the disk is short, this much of the newest samples stays open at least …
 const EARLY_GRACE_MAX_MS: i64 = 60_000;
+/// … and when memory is: a series that comes every two minutes, as seldom as makes sense for queries that look back for
+/// five, is not taken for one that has gone.
+const MEMORY_GRACE_MAX_MS: i64 = 150_000;
 /// The WAL may take this part of the bytes that retention allows.
 const WAL_PART: u64 = 4;
+/// A series that was made for a batch which gave it no sample is removed after so long; until then the batch may still
+/// be under way.
+const UNUSED_MS: i64 = 30_000;
 /// Sealing early is worth it from this part of a window on, or of the memory's bound.
 const EARLY_PART: i64 = 16;
 /// The oldest block goes when this part of the bytes that retention allows is left.
@@ -56,6 +63,8 @@ pub(super) struct Maintenance {
     look_for_idle: bool,
     /// Series that were empty then.
     idle: RoaringBitmap,
+    /// Series that had been given no sample, and since when.
+    unused: (Vec<SeriesRef>, Timestamp),
     /// Up to here blocks are in place, and the WAL still has their samples.
     checkpoint_due: Option<Timestamp>,
     /// The list of deletions on the disk has some that are forgotten.
@@ -88,7 +97,9 @@ impl Db {
         self.min_valid.fetch_max(oldest, Ordering::AcqRel);
         self.oldest.fetch_max(oldest, Ordering::AcqRel);
         self.note_quiet(&mut memory, now);
+        self.note_refused_series(now);
         self.remove_idle(&mut memory, &mut done);
+        self.remove_unused(&mut memory, now, &mut done);
         if let Some(dir) = &self.dir {
             if self.options.fsync == FsyncPolicy::Interval
                 && let Err(error) = self.flush()
@@ -113,7 +124,7 @@ impl Db {
                 // Before the next: the WAL is not to be shortened at the end only.
                 self.checkpoint_if_due(&dir.path, &mut memory, &mut done);
             }
-            if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_ENOUGH
+            if self.out_of_order_held.load(Ordering::Relaxed) > self.late_held_max() / late::HELD_ENOUGH_PART
                 && let Err(error) = self.merge_late(&dir.path)
             {
                 self.metrics.seal_failures.inc();
@@ -125,9 +136,15 @@ impl Db {
             self.drop_from_head(oldest);
             memory.look_for_idle = true;
         }
-        if memory.look_for_idle {
-            memory.look_for_idle = false;
+        // Short of memory, also those are looked for that a deletion or a refused sample left empty.
+        if std::mem::take(&mut memory.look_for_idle) || (self.dir.is_some() && self.is_short()) {
             self.look_for_idle(&mut memory);
+        }
+        if done.series_removed + done.blocks_removed + done.blocks_set_aside + done.blocks_sealed > 0 {
+            let index = read(&self.index);
+            let blocks: Vec<u64> = self.ring().blocks.iter().map(|b| b.number()).collect();
+            let (head, removed) = (index.labels.number(), index.labels.version().removed);
+            self.selects.tidy(|number| blocks.contains(&number), head, removed, index.labels.live());
         }
         self.update_gauges();
         done
@@ -136,13 +153,15 @@ impl Db {
     pub(super) fn update_gauges(&self) {
         let m = &self.metrics;
         let ring = self.ring();
-        let (mut chunks, mut chunk_bytes, mut open_bytes) = (0, 0, 0);
+        let (mut chunks, mut chunk_bytes, mut open_bytes, mut histogram_bytes) = (0, 0, 0, 0);
         for i in 0..SHARDS {
             let shard = self.head.lock_shard(i);
             chunks += shard.chunks;
             chunk_bytes += shard.chunk_bytes;
             open_bytes += shard.iter().map(|s| s.open_bytes() as u64).sum::<u64>();
+            histogram_bytes += shard.iter().map(|s| s.histogram_bytes() as u64).sum::<u64>();
         }
+        self.head.set_histogram_bytes(histogram_bytes);
         self.open_bytes.store(open_bytes, Ordering::Relaxed);
         self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
         m.head_chunks.set(chunks);
@@ -186,17 +205,37 @@ impl Db {
             }
         }
         if self.is_short() {
-            let early_grace = (window_ms / GRACE_PART).min(EARLY_GRACE_MAX_MS);
-            let cut = end.min(newest.saturating_sub(early_grace));
+            let disk = self.wal_is_too_long();
+            let grace = if disk { EARLY_GRACE_MAX_MS } else { MEMORY_GRACE_MAX_MS };
+            // A sender whose clock is ahead does not make all others late.
+            let cut = end.min(newest.min(now).saturating_sub(grace.min(window_ms / GRACE_PART)));
             let begun = self.ring().sealed_until.max(first);
-            // Where it is the series that take the memory, many small blocks would not help.
-            let worth_it = self.wal_is_too_long()
-                || cut.saturating_sub(begun) >= window_ms / EARLY_PART
-                || self.chunk_bytes.load(Ordering::Relaxed)
-                    > self.options.memory_bytes_max / EARLY_PART as u64;
-            return (cut > begun && worth_it).then_some(cut);
+            let long = cut.saturating_sub(begun) >= window_ms / EARLY_PART;
+            let worth_it = || disk || cut == end || (long && self.holds_many_late()) || self.would_free(cut);
+            return (cut > begun && worth_it()).then_some(cut);
         }
         None
+    }
+
+    /// Whether a block of what is before `cut` would free much memory: of series that have ended by then, and of
+    /// histograms. Where it is series that go on which take the memory, many small blocks would not help.
+    fn would_free(&self, cut: Timestamp) -> bool {
+        let freed = |s: &HeadSeries| {
+            if s.last_ts() >= cut {
+                s.histogram_bytes_before(cut) as u64
+            } else if s.is_empty() {
+                0
+            } else {
+                SERIES_BYTES_GROWN + s.histogram_bytes() as u64
+            }
+        };
+        let of_shard = |i| self.head.lock_shard(i).iter().map(freed).sum::<u64>();
+        let all = (0..SHARDS).map(of_shard).sum::<u64>();
+        all > self.options.memory_bytes_max / EARLY_PART as u64
+    }
+
+    fn holds_many_late(&self) -> bool {
+        self.out_of_order_held.load(Ordering::Relaxed) > self.late_held_max() / 2
     }
 
     /// What cannot wait for the next call of [`Db::maintain`].
@@ -204,6 +243,7 @@ impl Db {
         if self.dir.is_none() || self.options.read_only {
             return;
         }
+        self.note_refused_series(now);
         if self.options.fsync == FsyncPolicy::Interval
             && let Err(error) = self.flush()
         {
@@ -229,11 +269,11 @@ impl Db {
         if self.wal_is_too_long() {
             return true;
         }
-        if self.out_of_order_held.load(Ordering::Relaxed) > late::HELD_MAX / 2 {
+        if self.holds_many_late() || self.has_many_histograms(4) {
             return true;
         }
         let bound = self.options.memory_bytes_max;
-        bound > 0 && self.memory_bytes(&read(&self.index)) > bound / 4 * 3
+        bound > 0 && self.memory_bytes_grown(&read(&self.index)) > bound / 4 * 3
     }
 
     fn wal_is_too_long(&self) -> bool {
@@ -443,8 +483,10 @@ impl Db {
         let index = read(&self.index);
         for id in index.labels.live() {
             let mut shard = self.head.lock_one(id);
+            // One that the WAL does not know yet may belong to a batch that is under way.
             if let Some((series, _)) = shard.get_mut(id)
                 && series.is_empty()
+                && series.is_logged()
             {
                 series.set_idle(true);
                 memory.idle.insert(id);
@@ -454,22 +496,45 @@ impl Db {
 
     fn remove_idle(&self, memory: &mut Maintenance, done: &mut Maintained) {
         let idle: Vec<u32> = std::mem::take(&mut memory.idle).into_iter().collect();
-        for some in idle.chunks(SERIES_AT_ONCE) {
+        let removed = self.remove_series(&idle, |s| s.is_idle() && s.is_empty());
+        done.series_removed += removed;
+    }
+
+    /// Removes series that were made for a batch which gave them no sample, as its samples were too old: nothing that is
+    /// sealed makes them idle.
+    fn remove_unused(&self, memory: &mut Maintenance, now: Timestamp, done: &mut Maintained) {
+        let (unused, since) = &mut memory.unused;
+        if unused.is_empty() {
+            unused.extend(lock(&self.unlogged).keys());
+            *since = now;
+        } else if now.saturating_sub(*since) >= UNUSED_MS {
+            let unused = std::mem::take(unused);
+            let ids: Vec<u32> =
+                unused.iter().filter(|s| self.head.is_current(**s)).map(|s| id_of(*s)).collect();
+            let removed = self.remove_series(&ids, |s| !s.is_logged() && s.is_empty());
+            done.series_removed += removed;
+        }
+    }
+
+    /// Removes those of the series that are as `is` says; returns how many.
+    fn remove_series(&self, ids: &[u32], is: impl Fn(&HeadSeries) -> bool) -> usize {
+        let mut removed = 0;
+        for some in ids.chunks(SERIES_AT_ONCE) {
             let mut index = write(&self.index);
             for id in some {
                 let mut shard = self.head.lock_one(*id);
-                let still = shard.get(*id).is_some_and(|s| s.is_idle() && s.is_empty());
-                if still {
+                if shard.get(*id).is_some_and(&is) {
                     lock(&self.unlogged).remove(&self.head.reference(*id));
                     self.head.drop_series(&mut shard, *id);
                     drop(shard);
                     index.labels.remove(*id);
                     index.free.push(*id);
-                    done.series_removed += 1;
+                    removed += 1;
                 }
             }
         }
-        self.metrics.series_removed.inc_by(done.series_removed as u64);
+        self.metrics.series_removed.inc_by(removed as u64);
+        removed
     }
 
     fn set_damaged_aside(&self, dir: &Path, done: &mut Maintained) {

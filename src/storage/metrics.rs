@@ -20,6 +20,7 @@ pub struct StorageMetrics {
     pub series_created: Counter,
     pub series_removed: Counter,
     pub series_refused: Counter,
+    pub histogram_batches_refused: Counter,
     pub wal_write_failures: Counter,
     pub seals: Counter,
     pub seal_failures: Counter,
@@ -86,6 +87,11 @@ impl StorageMetrics {
             &m.series_removed,
         );
         counter("series_refused", "Series refused because of the limit on their number", &m.series_refused);
+        counter(
+            "histogram_batches_refused",
+            "Batches refused because native histograms in memory take half of its limit",
+            &m.histogram_batches_refused,
+        );
         counter(
             "wal_write_failures",
             "Batches refused because the WAL could not be written",

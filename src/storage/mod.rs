@@ -64,10 +64,11 @@ mod twin;
 
 pub use api::{
     AppendError, BlockStats, Cardinality, CommitStats, FsyncPolicy, HeadMemory, SampleValue, Samples,
-    SeriesRef, StorageError, StorageOptions, StorageStats,
+    SeriesLimit, SeriesRef, StorageError, StorageOptions, StorageStats,
 };
 pub use appender::Appender;
 pub use columns::{SampleRef, ValueRef};
+pub use db::SERIES_BYTES_GROWN;
 pub use delete::{Cleaned, SeriesDeleted};
 pub use exemplars::{Exemplar, ExemplarError};
 pub use handle::Storage;

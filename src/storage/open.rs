@@ -57,7 +57,7 @@ impl Db {
         let scratch = options.dir.as_deref().filter(|_| !options.read_only).map(|dir| (&disk, dir));
         let mut db = Db {
             dir: None,
-            head: Head::new(scratch, options.window_ms),
+            head: Head::new(scratch, options.window_ms, options.memory_bytes_max),
             disk,
             index: Default::default(),
             selects: SelectCache::new(
@@ -66,6 +66,7 @@ impl Db {
                 metrics.select_cache_misses.clone(),
             ),
             unlogged: Default::default(),
+            unlogged_bytes: Default::default(),
             wal: None,
             ring: Default::default(),
             metadata: Default::default(),
@@ -82,6 +83,7 @@ impl Db {
             windows: Default::default(),
             chunk_bytes: Default::default(),
             open_bytes: Default::default(),
+            refused_series: Default::default(),
             refusing: Default::default(),
             maintenance: Default::default(),
             metrics,

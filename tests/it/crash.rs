@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::util::{Server, call, until};
+use crate::util::{Server, WRITE_HEADERS, WriteBody, call, until};
 
 const KILLS: u64 = 50;
 const SERIES: u64 = 400;
@@ -22,50 +22,15 @@ impl Seed {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut v: u64) {
-    while v >= 0x80 {
-        out.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
-}
-
-fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// The value of a series in a batch: a whole number, so that sums are exact.
 fn value(batch: u64, series: u64) -> u64 {
     (batch * 7919 + series * 104_729) % 1_000_003
 }
 
-/// A remote-write message in snappy's block format, all of it literals.
 fn message(batch: u64, ts: i64) -> Vec<u8> {
-    let mut message = Vec::new();
-    for i in 0..SERIES {
-        let mut series = Vec::new();
-        for (name, value) in [("__name__", "crash"), ("i", i.to_string().as_str())] {
-            let mut label = Vec::new();
-            put_field(&mut label, 1, name.as_bytes());
-            put_field(&mut label, 2, value.as_bytes());
-            put_field(&mut series, 1, &label);
-        }
-        let mut sample = vec![1 << 3 | 1];
-        sample.extend_from_slice(&(value(batch, i) as f64).to_le_bytes());
-        sample.push(2 << 3);
-        put_varint(&mut sample, ts as u64);
-        put_field(&mut series, 2, &sample);
-        put_field(&mut message, 1, &series);
-    }
-    let mut snappy = Vec::new();
-    put_varint(&mut snappy, message.len() as u64);
-    for piece in message.chunks(60) {
-        snappy.push((piece.len() as u8 - 1) << 2);
-        snappy.extend_from_slice(piece);
-    }
-    snappy
+    let mut message = WriteBody::default();
+    (0..SERIES).for_each(|i| message.add("crash", i, ts, value(batch, i) as f64));
+    message.snappy()
 }
 
 /// A sender as Prometheus is one: in order, and again until it is acknowledged.
@@ -82,8 +47,7 @@ impl Sender {
         let mut body = message(batch, begin);
         while !self.stop.load(Ordering::Acquire) {
             let port = self.port.load(Ordering::Acquire) as u16;
-            let headers = [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
-            let answer = call(port, "POST", "/api/v1/write", &headers, &body);
+            let answer = call(port, "POST", "/api/v1/write", &WRITE_HEADERS, &body);
             match answer.status {
                 204 => {
                     batch += 1;

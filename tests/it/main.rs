@@ -8,6 +8,7 @@ mod crash;
 mod dashboard;
 mod defaults;
 mod lifecycle;
+mod memory_limit;
 mod peer_formats;
 mod promql_cli;
 mod promql_limits;

@@ -375,3 +375,54 @@ impl Hook {
         alerts.filter(|a| a["status"] == status).collect()
     }
 }
+
+pub const WRITE_HEADERS: [(&str, &str); 2] =
+    [("Content-Encoding", "snappy"), ("Content-Type", "application/x-protobuf")];
+
+/// A message of remote write 1.0.
+#[derive(Default)]
+pub struct WriteBody(Vec<u8>);
+
+impl WriteBody {
+    /// Adds a sample of the series `NAME{i="…"}`.
+    pub fn add(&mut self, name: &str, i: u64, ts: i64, value: f64) {
+        let mut series = Vec::new();
+        for (name, value) in [("__name__", name), ("i", i.to_string().as_str())] {
+            let mut label = Vec::new();
+            put_field(&mut label, 1, name.as_bytes());
+            put_field(&mut label, 2, value.as_bytes());
+            put_field(&mut series, 1, &label);
+        }
+        let mut sample = vec![1 << 3 | 1];
+        sample.extend_from_slice(&value.to_le_bytes());
+        sample.push(2 << 3);
+        put_varint(&mut sample, ts as u64);
+        put_field(&mut series, 2, &sample);
+        put_field(&mut self.0, 1, &series);
+    }
+
+    /// In snappy's block format, all of it literals.
+    pub fn snappy(&self) -> Vec<u8> {
+        let mut snappy = Vec::new();
+        put_varint(&mut snappy, self.0.len() as u64);
+        for piece in self.0.chunks(60) {
+            snappy.push((piece.len() as u8 - 1) << 2);
+            snappy.extend_from_slice(piece);
+        }
+        snappy
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn put_field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}

@@ -260,3 +260,38 @@ proptest! {
         }
     }
 }
+
+/// Texts of families are bounded together: what comes past that is not kept, and what is kept may get shorter and change.
+#[test]
+fn what_is_said_of_families_is_bounded_in_bytes() {
+    let ingest = ingest_with(IngestLimits { families_bytes_max: 2000, ..IngestLimits::default() });
+    let body = |help: usize| {
+        let family = |i: usize| format!("# HELP m{i} {}\nm{i} 1\n", "h".repeat(help));
+        (0..10).map(family).collect::<String>()
+    };
+    let kept = || {
+        let kept = ingest.storage().reader().metadata();
+        let helps = kept.iter().filter(|(_, m)| !m.help.is_empty()).count();
+        let bytes: usize = kept.iter().map(|(name, m)| name.len() + m.help.len()).sum();
+        (helps, bytes)
+    };
+    scrape_all(&ingest, &options(), &[&body(300)]);
+    let (helps, bytes) = kept();
+    assert!(helps == 4 && bytes <= 2000, "{helps} {bytes}");
+    scrape_all(&ingest, &options(), &[&body(20)]);
+    assert_eq!(kept().0, 10, "there is room for all of them now");
+    assert_eq!(ingest.storage().reader().select(&[Matcher::equal("__name__", "m9")], T0, T0).len(), 1);
+}
+
+#[test]
+fn limits_follow_the_memory() {
+    let all = IngestLimits::default();
+    let of = |bytes| {
+        let l = IngestLimits::for_memory(bytes);
+        (l.requests_bytes_max, l.series_cache_max, l.families_bytes_max)
+    };
+    assert_eq!(of(0), (all.requests_bytes_max, all.series_cache_max, all.families_bytes_max));
+    assert_eq!(of(64 << 30), of(0));
+    assert_eq!(of(512 << 20), (256 << 20, 1 << 20, 32 << 20));
+    assert_eq!(of(8 << 20), (160 << 20, 16 << 10, 512 << 10));
+}

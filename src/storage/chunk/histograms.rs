@@ -19,6 +19,8 @@ use crate::model::{CounterResetHint, FloatHistogram, Span, Timestamp};
 use crate::storage::coding::{Cursor, put_signed, put_varint, unzigzag, zigzag};
 
 const SAME_LAYOUT: u8 = 4;
+/// A chunk with so many bytes is full.
+const FULL_BYTES: usize = 16 << 10;
 const WHOLE_MAX: f64 = (1u64 << 51) as f64;
 
 /// Writes histograms in the order of their times.
@@ -44,7 +46,13 @@ impl HistogramEncoder {
 
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.count >= OPEN_CHUNK_SAMPLES
+        self.count >= OPEN_CHUNK_SAMPLES || self.buf.len() >= FULL_BYTES
+    }
+
+    /// Bytes on the heap, without the newest histogram, which others hold as well.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.buf.capacity()
     }
 
     #[must_use]
@@ -81,8 +89,17 @@ impl HistogramEncoder {
         self.last = None;
         let bytes = self.buf.as_slice().to_vec();
         self.buf.clear();
+        self.buf.shrink_to(FULL_BYTES);
         bytes
     }
+}
+
+/// Bytes of a histogram on the heap, about.
+#[must_use]
+pub fn heap_bytes(h: &FloatHistogram) -> usize {
+    let values = h.positive_buckets.len() + h.negative_buckets.len() + h.custom_values.len();
+    let spans = h.positive_spans.len() + h.negative_spans.len();
+    size_of::<FloatHistogram>() + values * size_of::<f64>() + spans * size_of::<Span>()
 }
 
 /// Appends the `n` histograms of a chunk that lie in `from..=to` to the columns.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::series::Refusal;
 use crate::model::{CounterResetHint, FloatHistogram, Timestamp};
 use crate::storage::api::{SampleValue, Samples};
-use crate::storage::chunk::histograms::same_bits;
+use crate::storage::chunk::histograms::{heap_bytes, same_bits};
 
 /// A value with its time and start time (0: none).
 #[derive(Clone, Debug)]
@@ -39,6 +39,12 @@ impl OutOfOrder {
     pub fn heap_bytes(&self) -> usize {
         self.floats.capacity() * size_of::<Late<f64>>()
             + self.histograms.capacity() * size_of::<Late<Arc<FloatHistogram>>>()
+    }
+
+    /// Bytes of the histograms on the heap.
+    #[must_use]
+    pub fn histogram_bytes(&self) -> usize {
+        self.histograms.iter().map(|s| heap_bytes(&s.value)).sum()
     }
 
     /// The times of the first and the last sample.

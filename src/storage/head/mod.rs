@@ -13,7 +13,7 @@ mod sealed;
 mod series;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub use late::OutOfOrder;
@@ -24,7 +24,8 @@ pub use series::{HeadPart, HeadSeries, Refusal};
 use super::api::{SampleValue, SeriesRef};
 use super::disk::Disk;
 use super::wal::LoggedSample;
-use crate::model::Timestamp;
+use crate::model::{FloatHistogram, Timestamp};
+use crate::storage::chunk::histograms::heap_bytes as histogram_bytes;
 
 /// How many shards there are; their set fits in a `u64`.
 pub const SHARDS: usize = 64;
@@ -84,6 +85,7 @@ pub struct Head {
     shards: Vec<Mutex<Shard>>,
     generations: Generations,
     pages: Arc<PageStore>,
+    histogram_bytes: Arc<AtomicU64>,
 }
 
 /// Some of the series.
@@ -91,9 +93,11 @@ pub struct Head {
 pub struct Shard {
     runs: Vec<Box<[HeadSeries]>>,
     pub sealer: Sealer,
-    /// Memory of the full chunks, without their values.
+    /// Memory of the full chunks of floats, without their values.
     pub chunk_bytes: u64,
     pub chunks: u64,
+    /// Of all shards; see [`Head::histogram_bytes`].
+    histogram_bytes: Arc<AtomicU64>,
 }
 
 impl Shard {
@@ -135,10 +139,24 @@ impl Shard {
             SampleValue::Float(v) => {
                 self.with_series(id, |s, sealer| s.append(ts, v.to_bits(), start, window_start, sealer))
             }
-            SampleValue::Histogram(h) => {
-                Some(self.get_mut(id)?.0.append_histogram(ts, h, start, window_start))
-            }
+            SampleValue::Histogram(h) => self.append_histogram(id, ts, h, start, window_start),
         }
+    }
+
+    /// Appends a histogram; `None` if its series has no slot.
+    pub fn append_histogram(
+        &mut self,
+        id: u32,
+        ts: Timestamp,
+        h: &Arc<FloatHistogram>,
+        start: Timestamp,
+        window_start: Timestamp,
+    ) -> Option<Result<(), Refusal>> {
+        let grown = self.get_mut(id)?.0.append_histogram(ts, h, start, window_start);
+        Some(grown.map(|bytes| {
+            // Fewer, as when a short one follows a long one, wrap round.
+            self.histogram_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }))
     }
 
     /// Puts a sample beside its series that is older than the series' newest one, or than `min_valid`: the blocks
@@ -149,7 +167,11 @@ impl Shard {
         min_valid: Timestamp,
     ) -> Option<Result<(), Refusal>> {
         let (series, _) = self.get_mut(id_of(sample.series))?;
-        Some(series.append_out_of_order(sample.ts, sample.start, &sample.value, min_valid))
+        let taken = series.append_out_of_order(sample.ts, sample.start, &sample.value, min_valid);
+        if let (Ok(()), SampleValue::Histogram(h)) = (taken, &sample.value) {
+            self.histogram_bytes.fetch_add(histogram_bytes(h) as u64, Ordering::Relaxed);
+        }
+        Some(taken)
     }
 
     /// All slots, also those of no series.
@@ -207,13 +229,30 @@ impl Guards<'_> {
 }
 
 impl Head {
-    /// An empty head. Full chunks that are too many for the memory go to files in a directory, one for each window.
+    /// An empty head. Full chunks that are too many for the memory, of which there is so much (0: any number of bytes), go
+    /// to files in a directory, one for each window.
     #[must_use]
-    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64) -> Self {
-        let pages = Arc::new(PageStore::new(place, window_ms));
-        let shard = |sealer| Shard { sealer, ..Shard::default() };
-        let shards = (0..SHARDS).map(|_| Mutex::new(shard(Sealer::new(Arc::clone(&pages))))).collect();
-        Head { shards, generations: Generations::default(), pages }
+    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64, memory_bytes_max: u64) -> Self {
+        let pages = Arc::new(PageStore::new(place, window_ms, memory_bytes_max));
+        let histogram_bytes = Arc::new(AtomicU64::new(0));
+        let shard = || Shard {
+            sealer: Sealer::new(Arc::clone(&pages)),
+            histogram_bytes: Arc::clone(&histogram_bytes),
+            ..Shard::default()
+        };
+        let shards = (0..SHARDS).map(|_| Mutex::new(shard())).collect();
+        Head { shards, generations: Generations::default(), pages, histogram_bytes }
+    }
+
+    /// Bytes of native histograms: as last counted, and what has come since.
+    #[must_use]
+    pub fn histogram_bytes(&self) -> u64 {
+        self.histogram_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets what [`Head::histogram_bytes`] begins with.
+    pub fn set_histogram_bytes(&self, bytes: u64) {
+        self.histogram_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Bytes of the values of full chunks that are in memory.

@@ -20,9 +20,9 @@ use crate::storage::coding::{crc32c, u32_at};
 use crate::storage::disk::{Disk, ScratchFile};
 
 const PAGE_BYTES: usize = 256 << 10;
-/// So many pages stay in memory, to be read without a system call: 32 MiB.
+/// So many pages stay in memory, to be read without a system call: 32 MiB, or this part of what the head may take.
 const PAGES_IN_MEMORY: usize = 128;
-const MEMORY_BYTES: u64 = (PAGES_IN_MEMORY * PAGE_BYTES) as u64;
+const MEMORY_PART: u64 = 8;
 /// Bytes of the checksum that follows what was pushed.
 const CHECKSUM: usize = 4;
 
@@ -35,15 +35,27 @@ pub struct PageStore {
     place: Option<Place>,
     window_ms: i64,
     windows: Mutex<BTreeMap<Timestamp, Weak<Pages>>>,
+    /// So many pages stay in memory.
+    pages_max: usize,
     in_memory: Arc<AtomicU64>,
 }
 
 impl PageStore {
-    /// Pages beyond those that stay in memory go to a file in `dir`; all stay if there is none.
+    /// Pages beyond those that stay in memory go to a file in `dir`; all stay if there is none. The head may take
+    /// `memory_bytes_max` (0: any number).
     #[must_use]
-    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64) -> Self {
+    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64, memory_bytes_max: u64) -> Self {
         let place = place.map(|(disk, dir)| (Arc::clone(disk), dir.to_owned()));
-        PageStore { place, window_ms, ..PageStore::default() }
+        let pages_max = match memory_bytes_max {
+            0 => PAGES_IN_MEMORY,
+            max => ((max / MEMORY_PART) as usize / PAGE_BYTES).clamp(1, PAGES_IN_MEMORY),
+        };
+        PageStore { place, window_ms, pages_max, ..PageStore::default() }
+    }
+
+    /// Whether more pages are in memory than stay there.
+    fn is_full(&self) -> bool {
+        self.memory_bytes() > (self.pages_max * PAGE_BYTES) as u64
     }
 
     pub(super) fn window_start(&self, ts: Timestamp) -> Timestamp {
@@ -74,7 +86,7 @@ impl PageStore {
     /// Puts bytes into pages of this store; see [`Pages::push`].
     pub(super) fn push(&self, pages: &Pages, bytes: &[u8]) -> u64 {
         let (at, page_begun) = pages.push(bytes);
-        if page_begun && self.memory_bytes() > MEMORY_BYTES {
+        if page_begun && self.is_full() {
             self.make_room();
         }
         at
@@ -86,10 +98,10 @@ impl PageStore {
         let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let mut windows = windows.values().filter_map(Weak::upgrade).peekable();
         while let Some(pages) = windows.next() {
-            if self.memory_bytes() <= MEMORY_BYTES {
+            if !self.is_full() {
                 return;
             }
-            pages.write_out(if windows.peek().is_some() { 0 } else { PAGES_IN_MEMORY });
+            pages.write_out(if windows.peek().is_some() { 0 } else { self.pages_max });
         }
     }
 
@@ -231,10 +243,11 @@ mod tests {
     fn bytes_come_back_from_memory_and_from_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        for store in [PageStore::new(None, 1), PageStore::new(Some((&disk, dir.path())), 1)] {
-            let is_bounded = || assert_eq!(store.memory_bytes() <= MEMORY_BYTES, store.place.is_some());
+        let on_disk = |memory_bytes_max| PageStore::new(Some((&disk, dir.path())), 1, memory_bytes_max);
+        for store in [PageStore::new(None, 1, 0), on_disk(0), on_disk(64 << 20)] {
+            let is_bounded = || assert_eq!(!store.is_full(), store.place.is_some());
             let pages = store.window(5);
-            let n = (PAGES_IN_MEMORY + 3) * PAGE_BYTES / 500;
+            let n = (store.pages_max + 3) * PAGE_BYTES / 500;
             let mut places = fill(&store, &pages, 0, n);
             check(&pages, &places);
             is_bounded();
@@ -258,7 +271,7 @@ mod tests {
     fn a_window_that_fits_stays_in_memory_after_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let store = PageStore::new(Some((&disk, dir.path())), 1);
+        let store = PageStore::new(Some((&disk, dir.path())), 1, 0);
         let windows: Vec<_> = (0..10).map(|i| store.window(i)).collect();
         let places: Vec<_> = windows.iter().map(|pages| fill(&store, pages, 0, 1000)).collect();
         assert!(windows.iter().all(|pages| pages.file.get().is_none()));
@@ -268,7 +281,7 @@ mod tests {
     #[test]
     fn without_a_file_pages_stay_in_memory() {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let store = PageStore::new(Some((&disk, Path::new("/nonexistent/directory"))), 1);
+        let store = PageStore::new(Some((&disk, Path::new("/nonexistent/directory"))), 1, 0);
         let pages = store.window(0);
         let places = fill(&store, &pages, 0, 2000);
         pages.write_out(0);
@@ -279,7 +292,7 @@ mod tests {
     fn what_comes_back_otherwise_than_it_was_written_is_not_given() {
         let sim = SimDisk::default();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
-        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1);
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, 0);
         let pages = store.window(0);
         let places = fill(&store, &pages, 0, 50);
         // Operation 0 makes the file, 1 writes the page.

@@ -360,7 +360,7 @@ mod tests {
         ) {
             let dir = tempfile::tempdir().unwrap();
             let disk: Arc<dyn crate::storage::disk::Disk> = Arc::new(crate::storage::disk::RealDisk);
-            let store = Arc::new(PageStore::new(on_disk.then(|| (&disk, dir.path())), 1000));
+            let store = Arc::new(PageStore::new(on_disk.then(|| (&disk, dir.path())), 1000, 0));
             let mut sealer = Sealer::new(Arc::clone(&store));
             let (mut list, mut open, mut t) = (None, OpenChunk::default(), 0);
             let mut want = Vec::new();

@@ -25,6 +25,13 @@ struct Histograms {
     /// The newest, to tell a repeated sample from a conflicting one.
     newest: Option<Arc<FloatHistogram>>,
     sealed: Vec<HistogramChunk>,
+    sealed_bytes: usize,
+}
+
+impl HistogramChunk {
+    fn heap_bytes(&self) -> usize {
+        size_of::<HistogramChunk>() + 2 * size_of::<usize>() + self.bytes.len()
+    }
 }
 
 /// What most series have nothing of.
@@ -188,7 +195,7 @@ impl HeadSeries {
         self.rare.get_or_insert_default().starts.push(ts, start);
     }
 
-    /// Appends a histogram.
+    /// Appends a histogram; returns how many bytes histograms take more.
     ///
     /// # Errors
     /// When there is no room for it.
@@ -198,25 +205,29 @@ impl HeadSeries {
         h: &Arc<FloatHistogram>,
         start: Timestamp,
         window_start: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<i64, Refusal> {
         self.check_histogram(ts, h)?;
         let rare = self.rare.get_or_insert_default();
         rare.last_histogram = ts;
         rare.starts.push(ts, start);
         let histograms = &mut rare.histograms;
+        let before = histograms.heap_bytes();
         histograms.newest = Some(Arc::clone(h));
         let open = &mut histograms.open;
         if open.is_full() || (!open.is_empty() && open.first_ts() < window_start) {
-            histograms.sealed.push(HistogramChunk {
+            let chunk = HistogramChunk {
                 first: open.first_ts(),
                 last: open.last_ts(),
                 count: open.len() as u16,
                 bytes: open.finish().into(),
-            });
+            };
+            histograms.sealed_bytes += chunk.heap_bytes();
+            histograms.sealed.push(chunk);
         }
         open.append(ts, Arc::clone(h));
+        let grown = histograms.heap_bytes() as i64 - before as i64;
         self.set_idle(false);
-        Ok(())
+        Ok(grown)
     }
 
     /// Whether a sample out of order has room: nothing in memory has its time.
@@ -369,8 +380,9 @@ impl HeadSeries {
             rare.behind.drop_before(before);
             let h = &mut rare.histograms;
             h.sealed.retain(|c| c.last >= before);
+            h.sealed_bytes = h.sealed.iter().map(HistogramChunk::heap_bytes).sum();
             if !h.open.is_empty() && h.open.last_ts() < before {
-                let _dropped = h.open.finish();
+                h.open = HistogramEncoder::default();
             }
         }
         dropped
@@ -395,9 +407,29 @@ impl HeadSeries {
     pub fn open_bytes(&self) -> usize {
         self.floats.heap_bytes() + self.rare.as_ref().map_or(0, |r| r.heap_bytes())
     }
+
+    /// Bytes of its histograms on the heap.
+    #[must_use]
+    pub fn histogram_bytes(&self) -> usize {
+        self.rare.as_ref().map_or(0, |r| {
+            let late = [&r.behind, &r.late, &r.moving].map(|o| o.histogram_bytes());
+            r.histograms.heap_bytes() + late.iter().sum::<usize>()
+        })
+    }
+
+    /// Bytes of full chunks of histograms that end before `before`.
+    #[must_use]
+    pub fn histogram_bytes_before(&self, before: Timestamp) -> usize {
+        let sealed = self.rare.iter().flat_map(|r| &r.histograms.sealed);
+        sealed.take_while(|c| c.last < before).map(HistogramChunk::heap_bytes).sum()
+    }
 }
 
 impl Histograms {
+    fn heap_bytes(&self) -> usize {
+        self.sealed_bytes + self.open.heap_bytes() + self.newest.as_deref().map_or(0, histograms::heap_bytes)
+    }
+
     fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.open.is_empty()
     }

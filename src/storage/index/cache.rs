@@ -34,6 +34,13 @@ pub struct Question<'a> {
     pub matching: bool,
 }
 
+impl Question<'_> {
+    /// Bytes that it takes with its answer, about.
+    fn bytes(&self, answer: &Answer) -> u64 {
+        bitmap_bytes(&answer.series) + (self.name.len() + self.pattern.len()) as u64 + ENTRY_BYTES
+    }
+}
+
 /// How far an index had come; what no longer changes stays at the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Version {
@@ -120,9 +127,7 @@ impl SelectCache {
 
     /// Remembers an answer, unless a newer one is there.
     pub fn put(&self, question: Question<'_>, answer: Answer) {
-        let bytes = bitmap_bytes(&answer.series)
-            + (question.name.len() + question.pattern.len()) as u64
-            + ENTRY_BYTES;
+        let bytes = question.bytes(&answer);
         if question.pattern.len() > PATTERN_BYTES_MAX || bytes > self.bytes_max / 4 {
             return;
         }
@@ -148,6 +153,26 @@ impl SelectCache {
             asked: kept.asked,
         };
         kept.entries.insert_unique(hash, entry, |e| self.hasher.hash_one(e.question()));
+    }
+
+    /// Forgets what was asked of indexes that are gone, and takes series that are gone out of the answers of `head`, whose
+    /// series are `live` now.
+    pub fn tidy(&self, is_there: impl Fn(u64) -> bool, head: u64, removed: u64, live: &RoaringBitmap) {
+        let mut kept = self.lock();
+        kept.entries.retain(|e| e.index == head || is_there(e.index));
+        for e in kept.entries.iter_mut().filter(|e| e.index == head && e.answer.version.removed != removed) {
+            // Ids that are used again are those of series that came since: whoever asks takes them out.
+            e.answer.series = Arc::new(&*e.answer.series & live);
+            e.answer.version.removed = removed;
+            e.bytes = e.question().bytes(&e.answer);
+        }
+        kept.bytes = kept.entries.iter().map(|e| e.bytes).sum();
+    }
+
+    /// How many answers are kept.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
     }
 
     /// Counts a question.

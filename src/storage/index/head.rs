@@ -24,8 +24,8 @@ use crate::storage::api::HeadMemory;
 #[derive(Debug, Default)]
 pub struct HeadIndex {
     hasher: RandomState,
-    /// Sorted by text for listing; few.
     names: Vec<Name>,
+    free_names: Vec<u32>,
     name_ids: HashTable<u32>,
     pairs: Vec<Pair>,
     free_pairs: Vec<u32>,
@@ -42,6 +42,8 @@ pub struct HeadIndex {
     new: Vec<Run>,
     live: RoaringBitmap,
     count: u64,
+    /// Labels of all series.
+    entries: u64,
     /// Which series came, and how many went: for what is remembered of selections.
     arrivals: Arrivals,
     removed: u64,
@@ -61,7 +63,10 @@ struct Run {
 pub struct LabelsHash(u32);
 
 /// What a name or value takes in memory besides its text, about.
-const TEXT_OVERHEAD: usize = 64;
+const TEXT_OVERHEAD: usize = 96;
+
+/// What a pair takes besides its texts while it is written to a block, about.
+const SEAL_PAIR_BYTES: u64 = 128;
 
 /// A label that has at least such a share of all pairs is read in their order, which is that of the memory: several times
 /// as fast as in the table's.
@@ -128,6 +133,7 @@ impl HeadIndex {
         }
         let mut runs = std::mem::take(&mut self.new);
         self.find_pairs(id, labels, &mut runs);
+        self.entries += runs.len() as u64;
         self.series.insert(id, runs.iter().map(|r| r.pair));
         self.new = std::mem::replace(&mut self.last, runs);
         self.last_id = id;
@@ -172,7 +178,6 @@ impl HeadIndex {
                 self.end_run(*run);
             }
             let run = match before {
-                // A pair that was freed meanwhile has no value, and no label has that; its name stays.
                 Some(run) if *self.pairs[run.pair as usize].value == *value => {
                     Run { from: if self.unsettled { run.from } else { id }, ..run }
                 }
@@ -221,6 +226,7 @@ impl HeadIndex {
         self.count -= 1;
         self.removed += 1;
         let pairs = self.series.remove(id);
+        self.entries -= pairs.len() as u64;
         let kept = self.hash(labels.borrowed()).0;
         self.by_labels.remove(kept, |other| other == id);
         for p in pairs {
@@ -231,18 +237,32 @@ impl HeadIndex {
     }
 
     fn free_pair(&mut self, p: u32) {
+        // The series that came last may have had it.
+        self.last.clear();
         let hash = self.hasher.hash_one(&*self.pairs[p as usize].value);
-        let name = &mut self.names[self.pairs[p as usize].name as usize];
+        let name_id = self.pairs[p as usize].name;
+        let name = &mut self.names[name_id as usize];
         if let Ok(entry) = name.values.find_entry(hash, |other| *other == p) {
             entry.remove();
         }
         if name.values.is_empty() {
-            name.values = HashTable::new();
+            self.free_name(name_id);
         }
         self.text_bytes -= (self.pairs[p as usize].value.len() + TEXT_OVERHEAD) as u64;
         self.pairs[p as usize].value = Box::default();
         self.pairs[p as usize].postings = Postings::default();
         self.free_pairs.push(p);
+    }
+
+    fn free_name(&mut self, name_id: u32) {
+        let name = &mut self.names[name_id as usize];
+        let hash = self.hasher.hash_one(&*name.text);
+        if let Ok(entry) = self.name_ids.find_entry(hash, |other| *other == name_id) {
+            entry.remove();
+        }
+        self.text_bytes -= (name.text.len() + TEXT_OVERHEAD) as u64;
+        *name = Name { text: Box::default(), values: HashTable::new() };
+        self.free_names.push(name_id);
     }
 
     fn pair_id(&mut self, name_id: u32, value: &str) -> u32 {
@@ -276,9 +296,18 @@ impl HeadIndex {
         if let Some(id) = self.name_id(name) {
             return id;
         }
-        let id = self.names.len() as u32;
         self.text_bytes += (name.len() + TEXT_OVERHEAD) as u64;
-        self.names.push(Name { text: name.into(), values: HashTable::new() });
+        let new = Name { text: name.into(), values: HashTable::new() };
+        let id = match self.free_names.pop() {
+            Some(id) => {
+                self.names[id as usize] = new;
+                id
+            }
+            None => {
+                self.names.push(new);
+                (self.names.len() - 1) as u32
+            }
+        };
         let (names, hasher) = (&self.names, &self.hasher);
         self.name_ids
             .insert_unique(hasher.hash_one(name), id, |n| hasher.hash_one(&*names[*n as usize].text));
@@ -330,6 +359,21 @@ impl HeadIndex {
     #[must_use]
     pub fn text_bytes(&self) -> u64 {
         self.text_bytes
+    }
+
+    /// Bytes that writing the series to a block takes besides, about: their pairs with their texts, in their order and as the
+    /// block has them, and the pairs of each series.
+    #[must_use]
+    pub fn seal_bytes(&self) -> u64 {
+        let (pairs, names) = (self.pair_count() as u64, self.names.len() - self.free_names.len());
+        let texts = self.text_bytes - (pairs + names as u64) * TEXT_OVERHEAD as u64;
+        2 * texts + pairs * SEAL_PAIR_BYTES + self.entries * 3 * size_of::<u32>() as u64
+    }
+
+    /// How many labels all series have together.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// The ids of all series.
@@ -460,6 +504,7 @@ mod tests {
             ("__name__".to_owned(), format!("m{}", i % 3)),
             ("a".to_owned(), if i.is_multiple_of(4) { String::new() } else { format!("v{}", i % 5) }),
             ("id".to_owned(), i.to_string()),
+            (format!("n{}", i % 7), "1".to_owned()),
         ])
     }
 
@@ -486,7 +531,7 @@ mod tests {
             index.settle();
             let matchers: Vec<Matcher> = matchers.into_iter().map(|(op, name, value)| {
                 let op = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex][op];
-                let name = ["__name__", "a", "id", "none"][name];
+                let name = ["__name__", "a", "id", "n3"][name];
                 let value = ["m1", "v2", "", "m1|m2", "v.*", ".*", ".+", "|v3|7"][value];
                 Matcher::new(op, name, value).unwrap()
             }).collect();
@@ -504,6 +549,9 @@ mod tests {
             let names: std::collections::BTreeSet<&str> = index.names().collect();
             let want: std::collections::BTreeSet<&str> = model.keys().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
             prop_assert_eq!(names, want);
+            prop_assert_eq!(index.entries(), model.keys().map(|l| l.iter().count() as u64).sum::<u64>());
+            model.values().for_each(|id| index.remove(*id));
+            prop_assert_eq!((index.text_bytes(), index.entries(), index.pair_count(), index.names().count()), (0, 0, 0, 0));
         }
     }
 }

@@ -195,9 +195,8 @@ impl Worker<'_> {
         }
         let Some(start) = self.tally.admit(series, ts) else { return };
         let id = id_of(series);
-        let slot = self.guards.shard(id).and_then(|s| s.get_mut(id));
-        let taken = slot.is_some_and(|(s, _)| s.append_histogram(ts, h, 0, start).is_ok());
-        self.tally.count(taken);
+        let taken = self.guards.shard(id).and_then(|s| s.append_histogram(id, ts, h, 0, start));
+        self.tally.count(taken == Some(Ok(())));
     }
 
     fn sample(&mut self, sample: &LoggedSample) {
