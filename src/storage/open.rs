@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::api::{FsyncPolicy, StorageError, StorageOptions};
+use super::block::reader::BlockError;
 use super::block::{self, Block};
 use super::db::{DataDir, Db, Ring, write};
 use super::disk::{self, Disk, Entry, Lock};
@@ -196,6 +197,9 @@ impl Db {
             }
             match Block::open(&*self.disk, &path) {
                 Ok(block) => blocks.push(Arc::new(block)),
+                Err(BlockError::Io(error)) if is_of_this_process(&error) => {
+                    return Err(at_path(&path, &error));
+                }
                 Err(error) => {
                     self.metrics.damaged.inc();
                     let to = self.set_aside(|| disk::quarantine(&*self.disk, dir, &path));
@@ -258,7 +262,22 @@ fn files_in(disk: &dyn Disk, dir: &Path, may_be_missing: bool) -> io::Result<Vec
     if may_be_missing && !disk.exists(dir) {
         return Ok(Vec::new());
     }
-    disk.list(dir)
+    let mut entries = disk.list(dir)?;
+    entries.retain(|entry| !entry.is_dir);
+    Ok(entries)
+}
+
+/// Whether a file cannot be read for want of a right or of memory: then it is none the worse for that.
+fn is_of_this_process(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let no_more_files = [Errno::MFILE, Errno::NFILE].map(|e| Some(e.raw_os_error()));
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::OutOfMemory)
+        || no_more_files.contains(&error.raw_os_error())
+}
+
+/// An error with the file that it is about.
+pub(super) fn at_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Fails if a file of this kind was written by a version that is not known here; nothing has been changed then.
@@ -271,7 +290,11 @@ fn refuse_newer(disk: &dyn Disk, dir: &Path, extension: &str, magic: [u8; 8]) ->
 
 fn refuse_newer_file(disk: &dyn Disk, path: &Path, magic: [u8; 8]) -> io::Result<()> {
     let (name, known) = magic.split_at(7);
-    let start = disk.read_start(path, magic.len())?;
+    // What cannot be read for damage is met again when it is read as a whole.
+    let start = match disk.read_start(path, magic.len()) {
+        Err(error) if !is_of_this_process(&error) => return Ok(()),
+        start => start.map_err(|e| at_path(path, &e))?,
+    };
     // Versions have an odd number of bits set, so that a flipped bit is damage and no newer version.
     let newer = start.get(7).is_some_and(|v| *v > known[0] && v.count_ones() % 2 == 1);
     if newer && start.starts_with(name) {

@@ -140,7 +140,7 @@ fn block_files(disk: &dyn Disk, dir: &Path) -> io::Result<Files> {
     if !disk.exists(&dir) {
         return Ok(Vec::new());
     }
-    let all = disk.list(&dir)?.into_iter().map(|e| (e.path, e.bytes));
+    let all = disk.list(&dir)?.into_iter().filter(|e| !e.is_dir).map(|e| (e.path, e.bytes));
     let mut found: Files =
         all.filter(|(p, _)| p.extension().is_some_and(|e| e == block::EXTENSION)).collect();
     found.sort();
@@ -183,7 +183,7 @@ fn check_wal(bytes: &[u8], is_checkpoint: bool, problem: &mut impl FnMut(u64, St
         let Damage { bytes, lost } = piece;
         problem(bytes.start as u64, format!("{} bytes are damaged, with {lost}", bytes.len()));
     }
-    if let Some(Torn { at, lost, cut }) = found.torn {
+    if let Some(Torn { at, lost, cut, .. }) = found.torn {
         let n = bytes.len() - at;
         let what = match cut {
             _ if lost.samples + lost.series > 0 => format!("the last {n} bytes are damaged, with {lost}"),

@@ -414,11 +414,12 @@ pub(super) fn read(
         if number == 1 {
             match (&line.streamgate, line.version) {
                 (Some(what), Some(VERSION)) if what == "samples" => continue,
-                (_, version) => {
+                (Some(what), Some(version)) if what == "samples" => {
                     return Err(placed(anyhow!(
-                        "a dump of version {version:?} cannot be read here, only of version {VERSION}"
+                        "a dump of version {version} cannot be read here, only of version {VERSION}"
                     )));
                 }
+                _ => return Err(placed(anyhow!("it is not the first line of a dump of samples"))),
             }
         }
         end = line.end;
@@ -517,10 +518,7 @@ mod tests {
     fn errors_name_the_line() {
         let first = "{\"streamgate\":\"samples\",\"version\":1}\n";
         for (text, expected) in [
-            (
-                "{\"streamgate\":\"samples\",\"version\":2}\n",
-                "line 1: a dump of version Some(2) cannot be read",
-            ),
+            ("{\"streamgate\":\"samples\",\"version\":2}\n", "line 1: a dump of version 2 cannot be read"),
             ("", "line 2: it is no line of a dump"),
             ("{\"labels\":{}}\n", "line 3: the end is missing"),
             ("{\"samples\":[[1,2]]}\n", "line 2: samples without labels"),

@@ -17,7 +17,7 @@ pub trait Disk: Debug + Send + Sync {
     /// [`Disk::sync_dir`].
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// All bytes of a file.
+    /// All bytes of a file; zeros for those that the medium has lost.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
     /// The same into memory that is there already; what it had is gone.
@@ -97,6 +97,7 @@ pub trait ScratchFile: Debug + Send + Sync {
 pub struct Entry {
     pub path: PathBuf,
     pub bytes: u64,
+    pub is_dir: bool,
 }
 
 /// Room of a file system, in bytes.

@@ -29,12 +29,23 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        let mut bytes = Vec::new();
+        self.read_into(path, &mut bytes)?;
+        Ok(bytes)
     }
 
     fn read_into(&self, path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.clear();
-        File::open(path)?.read_to_end(bytes).map(drop)
+        let mut file = File::open(path)?;
+        match file.read_to_end(bytes) {
+            Err(error) if is_lost(&error) => {
+                let length = file.metadata()?.len();
+                let lost = salvage(bytes, length, |piece, at| file.read_exact_at(piece, at))?;
+                tracing::error!(file = %path.display(), lost_bytes = lost, %error, "The disk cannot read some of a file");
+                Ok(())
+            }
+            read => read.map(drop),
+        }
     }
 
     fn read_start(&self, path: &Path, n: usize) -> io::Result<Vec<u8>> {
@@ -51,7 +62,9 @@ impl Disk for RealDisk {
         fs::read_dir(dir)?
             .map(|entry| {
                 let entry = entry?;
-                Ok(Entry { path: entry.path(), bytes: entry.metadata()?.len() })
+                // Of what a link leads to, as reading does.
+                let metadata = fs::metadata(entry.path()).or_else(|_| entry.metadata())?;
+                Ok(Entry { path: entry.path(), bytes: metadata.len(), is_dir: metadata.is_dir() })
             })
             .collect()
     }
@@ -132,6 +145,35 @@ impl Disk for RealDisk {
     }
 }
 
+/// Whether the medium has lost what was to be read.
+fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Reads what can be read of a file piece by piece; the rest is zeros, which no checksum covers. Returns how many bytes
+/// those are.
+fn salvage(
+    bytes: &mut Vec<u8>,
+    length: u64,
+    read: impl Fn(&mut [u8], u64) -> io::Result<()>,
+) -> io::Result<u64> {
+    const PIECE_BYTES: usize = 4096;
+    bytes.clear();
+    bytes.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+    let mut lost = 0;
+    for (i, piece) in bytes.chunks_mut(PIECE_BYTES).enumerate() {
+        match read(piece, (i * PIECE_BYTES) as u64) {
+            Ok(()) => {}
+            Err(error) if is_lost(&error) => {
+                piece.fill(0);
+                lost += piece.len() as u64;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(lost)
+}
+
 impl ScratchFile for File {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.write_all_at(bytes, at)
@@ -160,6 +202,25 @@ impl DiskFile for File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_medium_has_lost_is_zeros_and_the_rest_is_read() {
+        let whole: Vec<u8> = (0..10_000u32).map(|i| i as u8 | 1).collect();
+        let read = |piece: &mut [u8], at: u64| {
+            if at == 4096 {
+                piece.fill(7);
+                return Err(rustix::io::Errno::IO.into());
+            }
+            piece.copy_from_slice(&whole[at as usize..at as usize + piece.len()]);
+            Ok(())
+        };
+        let mut bytes = vec![9; 3];
+        assert_eq!(salvage(&mut bytes, 10_000, read).unwrap(), 4096);
+        assert_eq!((&bytes[..4096], &bytes[8192..]), (&whole[..4096], &whole[8192..]));
+        assert!(bytes[4096..8192].iter().all(|b| *b == 0));
+        let denied = |_: &mut [u8], _| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(salvage(&mut bytes, 1, denied).is_err());
+    }
 
     #[test]
     fn scratch_files_that_are_made_at_once_are_all_made() {

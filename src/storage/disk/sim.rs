@@ -332,9 +332,13 @@ impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         let state = self.lock();
         let here = state.files.iter().filter(|(path, _)| path.parent() == Some(dir));
-        let files = here.map(|(path, f)| Entry { path: path.clone(), bytes: lock(f).bytes.len() as u64 });
+        let files = here.map(|(path, f)| Entry {
+            path: path.clone(),
+            bytes: lock(f).bytes.len() as u64,
+            is_dir: false,
+        });
         let dirs = state.dirs.iter().filter(|path| path.parent() == Some(dir));
-        Ok(files.chain(dirs.map(|path| Entry { path: path.clone(), bytes: 0 })).collect())
+        Ok(files.chain(dirs.map(|path| Entry { path: path.clone(), bytes: 0, is_dir: true })).collect())
     }
 
     fn exists(&self, path: &Path) -> bool {

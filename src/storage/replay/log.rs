@@ -14,6 +14,7 @@ use crate::storage::api::SeriesRef;
 use crate::storage::db::{Db, FAMILIES_MAX, SeriesIndex, lock, read, write};
 use crate::storage::disk;
 use crate::storage::head::{SERIES_MAX, SHARDS, generation_of, id_of};
+use crate::storage::open::at_path;
 use crate::storage::progress::ReplayProgress;
 use crate::storage::wal::frame::{self, Section};
 use crate::storage::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
@@ -134,7 +135,7 @@ impl Lengths {
 impl Replay<'_> {
     /// Reads a checkpoint; returns whether it is whole.
     fn checkpoint(&mut self, path: &Path) -> io::Result<bool> {
-        let bytes = self.db.disk.read(path)?;
+        let bytes = self.db.disk.read(path).map_err(|e| at_path(path, &e))?;
         let found = scan(&bytes);
         let mut end = None;
         let mut series = 0u64;
@@ -278,12 +279,11 @@ impl Replay<'_> {
             let to = self.db.set_aside(|| self.quarantine(segment, piece.clone()));
             tracing::error!(segment = %path.display(), offset = piece.start, bytes = piece.len(), %lost, set_aside = ?to, "A piece of the WAL is damaged");
         }
-        let Some(Torn { at, mut lost, cut }) = found.torn else { return bytes.len() as u64 };
+        let Some(Torn { at, mut lost, cut, is_write }) = found.torn else { return bytes.len() as u64 };
         let cut_bytes = bytes.len() - at;
         let cut_samples = cut.map_or(0, |counts| counts.samples);
-        // The process may end in the middle of a write, whose samples nobody was promised; but then nothing follows, and
-        // no frame is as long as it should be.
-        if is_last && lost.samples + lost.series == 0 {
+        // The process may end in the middle of a write, whose samples nobody was promised; but then nothing follows.
+        if is_last && is_write {
             tracing::warn!(segment = %path.display(), offset = at, bytes = cut_bytes, samples_cut_off = cut_samples, "The end of the WAL is torn: a write was cut short there");
         } else {
             if !is_last {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::storage::disk::Disk;
 use crate::storage::head::{id_of, run_of};
+use crate::storage::open::at_path;
 use crate::storage::wal::frame::{self, FloatsFrom, Section};
 use crate::storage::wal::replay::{Scan, scan};
 
@@ -59,7 +60,7 @@ impl Loaded {
     ) -> io::Result<Self> {
         let (mut bytes, mut work) = spare.map_or_else(Default::default, |s| (s.bytes, s.work));
         work.clear();
-        disk.read_into(&path, &mut bytes)?;
+        disk.read_into(&path, &mut bytes).map_err(|e| at_path(&path, &e))?;
         let found = scan(&bytes);
         let mut loaded =
             Loaded { number, path, bytes, found, names: Vec::new(), work, before: None, unreadable: 0 };

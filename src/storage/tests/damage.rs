@@ -66,6 +66,7 @@ fn damage_of_the_wal_is_counted_in_samples() {
     assert_eq!(flipped(&[middle.start - 22]), (133, (1, 0, 1)), "in the header");
     assert_eq!(flipped(&[middle.start, middle.end + 24]), (126, (1, 14, 0)), "two, side by side");
     assert_eq!(flipped(&[last.start]), (133, (1, 7, 0)), "whole in length, so it was acknowledged");
+    assert_eq!(flipped(&[last.start - 22]), (133, (1, 0, 1)), "its header as well");
     // As a kill in the middle of a write leaves it: nobody was promised these.
     assert_eq!(reopened(&whole[..last.end - 1]), (133, (0, 0, 0)));
 }

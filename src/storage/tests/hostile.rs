@@ -281,3 +281,29 @@ fn late_samples_of_a_series_that_left_the_memory_are_no_loss_once_they_are_in_th
     assert_eq!(times(&storage, 5), [150]);
     assert_eq!((storage.stats().damaged, storage.stats().lost_samples), (0, 0));
 }
+
+#[test]
+fn a_folder_with_the_name_of_a_file_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (o, _) = several_segments(dir.path());
+    let folders = ["blocks/1-2.block", "wal/00000099.wal", "wal/00000099.checkpoint", "blocks/x.tmp"];
+    folders.iter().for_each(|f| fs::create_dir_all(dir.path().join(f)).unwrap());
+    let storage = Storage::open(o).unwrap();
+    assert_eq!((samples(&storage), storage.stats().damaged), (1400, 0));
+    drop(storage);
+    assert_eq!(verify(dir.path(), |p| panic!("{p}"), |_, _| ()).unwrap().problems, 0);
+    assert!(folders.iter().all(|f| dir.path().join(f).is_dir()));
+}
+
+#[test]
+fn garbage_in_the_place_of_the_last_segment_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (o, segments) = several_segments(dir.path());
+    let next = segments[0].with_file_name(format!("{:08}.wal", segments.len() + 1));
+    fs::write(&next, [0xa5; 3000]).unwrap();
+    let storage = Storage::open(o.clone()).unwrap();
+    let stats = storage.stats();
+    assert_eq!((samples(&storage), stats.damaged, stats.damaged_bytes), (1400, 1, 3000));
+    drop(storage);
+    assert_eq!(Storage::open(o).unwrap().stats().damaged, 0, "it was set aside");
+}

@@ -460,7 +460,7 @@ pub fn numbered_files(disk: &dyn Disk, dir: &Path, extension: &str) -> io::Resul
     let mut found: Vec<(u64, u64)> = disk
         .list(dir)?
         .into_iter()
-        .filter(|e| e.path.extension().is_some_and(|x| x == extension))
+        .filter(|e| !e.is_dir && e.path.extension().is_some_and(|x| x == extension))
         .filter_map(|e| Some((e.path.file_stem()?.to_str()?.parse().ok()?, e.bytes)))
         .collect();
     found.sort_unstable();

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use super::frame::{Counts, Header, MAGIC_COMMON};
+use super::frame::{Counts, HEADER_BYTES, Header, MAGIC_COMMON};
 use super::log::{FILE_MAGIC, FILE_MAGICS_BEFORE};
 use crate::storage::disk::Disk;
 
@@ -44,6 +44,9 @@ pub struct Torn {
     pub lost: Lost,
     /// What the frame would have held that the end of the file cuts off; nothing is known if it has no header.
     pub cut: Option<Counts>,
+    /// Whether it may be the beginning of a frame and nothing else, as the end of a process leaves it in the middle of a
+    /// write.
+    pub is_write: bool,
 }
 
 impl Lost {
@@ -111,7 +114,14 @@ pub fn scan(bytes: &[u8]) -> Scan {
         }
     }
     if whole_until < bytes.len() {
-        scan.torn = Some(Torn { at: whole_until, lost, cut });
+        let rest = &bytes[whole_until..];
+        // Frames of the versions before do not say whether their header is whole.
+        let is_write = match Header::of(rest, before) {
+            Some(header) if header.counts.is_some() => header.frame_bytes() > rest.len(),
+            _ if before && bytes.starts_with(&FILE_MAGIC[..FILE_MAGIC.len() - 1]) => lost.samples == 0,
+            _ => rest.len() < HEADER_BYTES,
+        };
+        scan.torn = Some(Torn { at: whole_until, lost, cut, is_write });
     }
     scan
 }
@@ -129,7 +139,7 @@ pub fn verify_whole(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::FrameBuilder;
-    use super::super::frame::{HEADER_BYTES, frame_before};
+    use super::super::frame::frame_before;
     use super::*;
     use crate::storage::SeriesRef;
 
@@ -167,6 +177,7 @@ mod tests {
                 let whole = ends.iter().filter(|e| **e <= cut).count() - 1;
                 assert_eq!(found.payloads.len(), whole, "cut at {cut}");
                 assert_eq!(found.torn.map(|t| t.at), (!ends.contains(&cut)).then_some(ends[whole]));
+                assert!(found.torn.is_none_or(|t| t.is_write), "cut at {cut}");
                 assert!(found.damaged.is_empty());
                 // As soon as the header is there, it says what is cut off.
                 let header = cut - ends[whole] >= HEADER_BYTES && counted;
@@ -190,7 +201,8 @@ mod tests {
                 let header = counted && at - ends[frame] >= HEADER_BYTES - 4;
                 let lost = Lost { samples: if header { 10 } else { 0 }, series: 0, exact: header };
                 if frame == 3 {
-                    assert_eq!(found.torn, Some(Torn { at: ends[3], lost, cut: None }), "flipped at {at}");
+                    let torn = Torn { at: ends[3], lost, cut: None, is_write: !counted };
+                    assert_eq!(found.torn, Some(torn), "flipped at {at}");
                     assert!(found.damaged.is_empty());
                 } else {
                     let bytes = ends[frame]..ends[frame + 1];
