@@ -274,8 +274,14 @@ impl Run {
         let mut after = self.model.clone();
         let mut latest = self.newest;
         let mut a = storage.appender();
+        // Where all blocks may fall off, nothing is left that tells what a series had; only what may be late is taken anyway.
+        let by_size = matches!(self.retention, Retention::Bytes(_));
+        let mut seen = BTreeSet::new();
         for (i, dt, seed) in samples {
             let ts = self.newest + dt;
+            if by_size && (dt <= 0 && ts < late_from || late_ms == 0 && !seen.insert(i)) {
+                continue;
+            }
             let asked = self.asked.iter().any(|(id, from, to)| *id == i && (*from..=*to).contains(&ts));
             if asked || self.fallen.contains_key(&(i, ts)) {
                 continue;
