@@ -304,3 +304,65 @@ fn native_histograms_are_bounded_in_memory() {
         "nothing that was taken is lost"
     );
 }
+
+/// A series with very many samples is sealed, and copied by a snapshot, in parts: never decoded as a whole, and with nothing
+/// lost or in another place.
+#[test]
+fn a_series_with_very_many_samples_is_sealed_in_parts() {
+    const SAMPLES: i64 = 200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = StorageOptions { dir: Some(dir.path().to_owned()), ..StorageOptions::default() };
+    let storage = Storage::open(options.clone()).unwrap();
+    let histogram = |seed: u64| {
+        let bucket = |i: u64| (seed * 1000 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 34;
+        Arc::new(FloatHistogram {
+            positive_spans: vec![Span { offset: 0, length: 500 }],
+            positive_buckets: (0..500).map(|i| bucket(i) as f64).collect(),
+            ..FloatHistogram::default()
+        })
+    };
+    let mut refs = Vec::new();
+    for begin in (0..SAMPLES).step_by(10_000) {
+        let mut a = storage.appender();
+        refs = [0, 1].map(|i| a.series(&labels(i)).unwrap()).to_vec();
+        for i in begin..begin + 10_000 {
+            a.append(refs[0], i * 10, (i as f64).sqrt()).unwrap();
+        }
+        // Histograms with floats between them.
+        let end = (begin + 10_000) / 200;
+        for i in begin / 200..end {
+            a.append_histogram(refs[1], i * 2000, histogram(i as u64)).unwrap();
+        }
+        assert_eq!(a.commit().unwrap().refused(), 0);
+        let mut a = storage.appender();
+        a.append(refs[1], end * 2000 - 1000, begin as f64).unwrap();
+        assert_eq!(a.commit().unwrap().refused(), 0);
+    }
+    let all = |storage: &Storage| {
+        storage.reader().select(&[], 0, i64::MAX).iter().fold(Vec::new(), |mut all, s| {
+            let mut samples = Samples::default();
+            s.read(0, i64::MAX, &mut samples);
+            all.push((s.labels().clone(), samples));
+            all
+        })
+    };
+    let deleted = Matcher::equal("pod", "pod-0");
+    storage.delete_series(&[vec![deleted]], 500_000, 600_000).unwrap();
+    let before = all(&storage);
+    let counts: Vec<_> = before.iter().map(|(_, s)| (s.ts.len(), s.hist_ts.len())).collect();
+    assert_eq!(counts, [(SAMPLES as usize - 10_001, 0), (20, 1000)]);
+    for series in &refs {
+        let id = head::id_of(*series);
+        let part = storage.db().head.lock_one(id).get(id).unwrap().snapshot();
+        let cuts = part.cuts(0, i64::MAX);
+        assert!((1..100).contains(&cuts.len()) && cuts.is_sorted(), "{cuts:?}");
+    }
+    let copy = storage.snapshot("copy", false).unwrap();
+    let copy = Storage::open(StorageOptions { dir: Some(copy), ..options }).unwrap();
+    assert_eq!(copy.stats().head_samples, 0);
+    assert!(all(&copy) == before, "the snapshot has the same samples");
+    storage.seal_all().unwrap();
+    assert_eq!((storage.stats().blocks, storage.stats().head_samples), (1, 0));
+    assert!(all(&storage) == before, "the block has the same samples");
+    assert!(storage.verify().is_empty());
+}

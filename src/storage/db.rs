@@ -146,6 +146,8 @@ pub(super) struct Db {
     /// Bytes of the samples in the head, as last counted: chunks that are full, and those that are not.
     pub chunk_bytes: AtomicU64,
     pub open_bytes: AtomicU64,
+    /// When memory alone is short, before this there is no use in looking for room again.
+    pub relieve_from: AtomicI64,
     /// That new series are refused.
     pub refused_series: Mutex<RefusedSeries>,
     /// Why the last batch could not be written, until one can be.

@@ -44,6 +44,8 @@ const WAL_PART: u64 = 4;
 /// A series that was made for a batch which gave it no sample is removed after so long; until then the batch may still
 /// be under way.
 const UNUSED_MS: i64 = 30_000;
+/// Where nothing could be done about a lack of memory, it is tried again after so long.
+const RELIEF_PAUSE_MS: i64 = 5_000;
 /// Sealing early is worth it from this part of a window on, or of the memory's bound.
 const EARLY_PART: i64 = 16;
 /// The oldest block goes when this part of the bytes that retention allows is left.
@@ -52,7 +54,7 @@ const SIZE_MARGIN_PART: u64 = 64;
 const SERIES_AT_ONCE: usize = 4096;
 
 /// Why the head's samples cannot be written.
-pub(super) const CHUNKS_UNREADABLE: &str = "the file of the head's full chunks cannot be read, or is damaged (hint: a restart takes the samples from the WAL)";
+const CHUNKS_UNREADABLE: &str = "the file of the head's full chunks cannot be read, or is damaged (hint: a restart takes the samples from the WAL)";
 
 /// What maintenance remembers from one call to the next.
 #[derive(Debug, Default)]
@@ -158,8 +160,10 @@ impl Db {
             let shard = self.head.lock_shard(i);
             chunks += shard.chunks;
             chunk_bytes += shard.chunk_bytes;
-            open_bytes += shard.iter().map(|s| s.open_bytes() as u64).sum::<u64>();
-            histogram_bytes += shard.iter().map(|s| s.histogram_bytes() as u64).sum::<u64>();
+            for series in shard.iter() {
+                open_bytes += series.open_bytes() as u64;
+                histogram_bytes += series.histogram_bytes() as u64;
+            }
         }
         self.head.set_histogram_bytes(histogram_bytes);
         self.open_bytes.store(open_bytes, Ordering::Relaxed);
@@ -251,8 +255,13 @@ impl Db {
         }
         let chunk_bytes: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
         self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
-        if self.is_short() || self.is_too_large(0) {
+        if self.wal_is_too_long() || self.is_too_large(0) {
             self.maintain(now);
+        } else if now >= self.relieve_from.load(Ordering::Relaxed) && self.is_short() {
+            let done = self.maintain(now);
+            // Series that go on may take most of what there is, for ever: each look is one at all of them.
+            let pause = if done.blocks_sealed + done.series_removed == 0 { RELIEF_PAUSE_MS } else { 0 };
+            self.relieve_from.store(now.saturating_add(pause), Ordering::Relaxed);
         }
     }
 
@@ -378,18 +387,25 @@ impl Db {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());
             for i in &series.order {
-                let part = {
-                    let id = series.ids[*i as usize];
-                    self.head.lock_one(id).get(id).map(|s| s.snapshot())
-                };
-                samples.clear();
-                if let Some(part) = part
-                    && !part.read(sealed_until, cut - 1, &mut samples, &mut scratch)
-                {
-                    return Err(io::Error::other(CHUNKS_UNREADABLE));
+                let id = series.ids[*i as usize];
+                let part = self.head.lock_one(id).get(id).map(|s| s.snapshot());
+                if let Some(part) = part {
+                    let mut read = |from, to, samples: &mut Samples| {
+                        samples.clear();
+                        let whole = part.read(from, to, samples, &mut scratch);
+                        deleted.take_out(id, samples, (0, 0));
+                        whole
+                    };
+                    let (from, to) = (sealed_until, cut - 1);
+                    write_series(
+                        &mut writer,
+                        series.ranks(*i),
+                        (from, to),
+                        &part.cuts(from, to),
+                        &mut samples,
+                        &mut read,
+                    )?;
                 }
-                deleted.take_out(series.ids[*i as usize], &mut samples, (0, 0));
-                writer.series(series.ranks(*i), &samples)?;
             }
             writer.finish()
         };
@@ -611,6 +627,35 @@ impl Db {
         self.replace_block(block, Some(Arc::new(empty.moved_to(block.path()))));
         Ok(())
     }
+}
+
+/// Writes the samples in `from..=to` of a series, in parts that begin at `cuts` if there are any; `read` puts those between
+/// two times in place of what is there, and says whether it could.
+pub(super) fn write_series<W: Write>(
+    writer: &mut BlockWriter<'_, W>,
+    ranks: &[u32],
+    (from, to): (Timestamp, Timestamp),
+    cuts: &[Timestamp],
+    samples: &mut Samples,
+    read: &mut dyn FnMut(Timestamp, Timestamp, &mut Samples) -> bool,
+) -> io::Result<()> {
+    let mut read = |from, to, samples: &mut Samples| match read(from, to, samples) {
+        true => Ok(()),
+        false => Err(io::Error::other(CHUNKS_UNREADABLE)),
+    };
+    if cuts.is_empty() {
+        read(from, to, samples)?;
+        return writer.series(ranks, samples);
+    }
+    for floats in [true, false] {
+        let mut begin = from;
+        for end in cuts.iter().map(|cut| cut - 1).chain([to]) {
+            read(begin, end, samples)?;
+            begin = end.saturating_add(1);
+            if floats { writer.floats(samples)? } else { writer.histograms(samples) }
+        }
+    }
+    writer.end_series(ranks)
 }
 
 /// Notes what went wrong, and logs it.

@@ -84,6 +84,7 @@ impl Db {
             windows: Default::default(),
             chunk_bytes: Default::default(),
             open_bytes: Default::default(),
+            relieve_from: AtomicI64::new(Timestamp::MIN),
             refused_series: Default::default(),
             refusing: Default::default(),
             maintenance: Default::default(),

@@ -13,7 +13,7 @@ use super::block::{self, Block, BlockWriter};
 use super::db::{Db, lock, read};
 use super::disk::{self, Disk};
 use super::head::ChunkScratch;
-use super::maintain::CHUNKS_UNREADABLE;
+use super::maintain::write_series;
 use super::open::{blocks_dir, wal_dir};
 use super::tombstones::{Deleted, Tombstones};
 use super::wal::FrameBuilder;
@@ -127,15 +127,15 @@ impl Db {
             for i in &series.order {
                 let id = series.ids[*i as usize];
                 let Some(last) = newest.get(&id) else { continue };
-                let part = self.head.lock_one(id).get(id).map(|s| s.snapshot());
-                samples.clear();
-                if let Some(part) = part
-                    && !part.read(from, *last, &mut samples, &mut scratch)
-                {
-                    return Err(io::Error::other(CHUNKS_UNREADABLE));
-                }
-                deleted.take_out(id, &mut samples, (0, 0));
-                writer.series(series.ranks(*i), &samples)?;
+                let Some(part) = self.head.lock_one(id).get(id).map(|s| s.snapshot()) else { continue };
+                let mut read = |from, to, samples: &mut Samples| {
+                    samples.clear();
+                    let whole = part.read(from, to, samples, &mut scratch);
+                    deleted.take_out(id, samples, (0, 0));
+                    whole
+                };
+                let cuts = part.cuts(from, *last);
+                write_series(&mut writer, series.ranks(*i), (from, *last), &cuts, &mut samples, &mut read)?;
             }
             writer.finish()
         };

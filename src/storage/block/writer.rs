@@ -15,6 +15,9 @@ use crate::storage::coding::{crc32c, put_signed, put_varint};
 /// A rest of fewer samples does not get a chunk of its own.
 const CHUNK_REST_MAX: usize = BLOCK_CHUNK_SAMPLES / 4;
 
+/// Memory for the values of a series that was longer is given back.
+const SCRATCH_BYTES_KEPT: usize = 1 << 20;
+
 /// How many time columns are remembered, to store them once. Series that share none are rare, and each of theirs would
 /// cost as much memory here as it has samples.
 const COLUMNS_REMEMBERED: usize = 4096;
@@ -36,7 +39,9 @@ pub struct BlockWriter<'a, W: Write> {
     series_pair_ends: Vec<usize>,
     entries: Vec<u8>,
     entry_ends: Vec<u8>,
+    /// Values of the series that is written, and what is said of its chunks.
     scratch: Vec<u8>,
+    chunks: Vec<u8>,
     chunk: Vec<u8>,
 }
 
@@ -67,6 +72,7 @@ impl<'a, W: Write> BlockWriter<'a, W> {
             entries: Vec::new(),
             entry_ends: Vec::new(),
             scratch: Vec::new(),
+            chunks: Vec::new(),
             chunk: Vec::new(),
         })
     }
@@ -77,34 +83,56 @@ impl<'a, W: Write> BlockWriter<'a, W> {
     /// # Errors
     /// When it cannot be written.
     pub fn series(&mut self, pairs: &[u32], samples: &Samples) -> io::Result<()> {
-        if samples.is_empty() {
-            return Ok(());
+        self.floats(samples)?;
+        self.histograms(samples);
+        if let Some(starts) = starts(samples) {
+            let at = self.scratch.len();
+            starts.encode(&mut self.scratch);
+            put_varint(&mut self.chunks, STARTS_CHUNK);
+            put_varint(&mut self.chunks, (self.scratch.len() - at) as u64);
         }
-        self.scratch.clear();
-        let mut chunks = Vec::new();
+        self.end_series(pairs)
+    }
+
+    /// Adds floats, without their start times, to a series that comes in parts: first all of its floats, then all of its
+    /// histograms, each in the order of time, then [`BlockWriter::end_series`].
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn floats(&mut self, samples: &Samples) -> io::Result<()> {
         for (ts, vs) in split(&samples.ts).map(|r| (&samples.ts[r.clone()], &samples.vs[r])) {
             let column = self.column(ts)?;
             let at = self.scratch.len();
             floats::encode(vs, &mut self.scratch);
-            put_varint(&mut chunks, u64::from(column) << 1);
-            put_varint(&mut chunks, (self.scratch.len() - at) as u64);
+            put_varint(&mut self.chunks, u64::from(column) << 1);
+            put_varint(&mut self.chunks, (self.scratch.len() - at) as u64);
             self.count(ts);
         }
+        Ok(())
+    }
+
+    /// Adds histograms, without their start times, to a series that comes in parts.
+    pub fn histograms(&mut self, samples: &Samples) {
         for (ts, hs) in split(&samples.hist_ts).map(|r| (&samples.hist_ts[r.clone()], &samples.hists[r])) {
             let bytes = histogram_chunk(ts, hs);
-            put_varint(&mut chunks, HISTOGRAM_CHUNK);
-            put_varint(&mut chunks, bytes.len() as u64);
-            put_varint(&mut chunks, ts.len() as u64);
-            put_signed(&mut chunks, ts[0]);
-            put_varint(&mut chunks, ts[ts.len() - 1].wrapping_sub(ts[0]) as u64);
+            let chunks = &mut self.chunks;
+            put_varint(chunks, HISTOGRAM_CHUNK);
+            put_varint(chunks, bytes.len() as u64);
+            put_varint(chunks, ts.len() as u64);
+            put_signed(chunks, ts[0]);
+            put_varint(chunks, ts[ts.len() - 1].wrapping_sub(ts[0]) as u64);
             self.scratch.extend_from_slice(&bytes);
             self.count(ts);
         }
-        if let Some(starts) = starts(samples) {
-            let at = self.scratch.len();
-            starts.encode(&mut self.scratch);
-            put_varint(&mut chunks, STARTS_CHUNK);
-            put_varint(&mut chunks, (self.scratch.len() - at) as u64);
+    }
+
+    /// Ends a series that came in parts; see [`BlockWriter::series`].
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn end_series(&mut self, pairs: &[u32]) -> io::Result<()> {
+        if self.chunks.is_empty() {
+            return Ok(());
         }
         put_varint(&mut self.entries, pairs.len() as u64);
         let mut before = 0;
@@ -113,13 +141,16 @@ impl<'a, W: Write> BlockWriter<'a, W> {
             before = *p;
         }
         put_varint(&mut self.entries, self.footer.data_bytes);
-        self.entries.extend_from_slice(&chunks);
+        self.entries.extend_from_slice(&self.chunks);
+        self.chunks.clear();
         self.entry_ends.extend_from_slice(&fit(self.entries.len())?.to_le_bytes());
         self.series_pairs.extend_from_slice(pairs);
         self.series_pair_ends.push(self.series_pairs.len());
         self.footer.series += 1;
-        let bytes = std::mem::take(&mut self.scratch);
+        let mut bytes = std::mem::take(&mut self.scratch);
         self.data(&bytes)?;
+        bytes.clear();
+        bytes.shrink_to(SCRATCH_BYTES_KEPT);
         self.scratch = bytes;
         Ok(())
     }

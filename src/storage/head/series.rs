@@ -520,7 +520,45 @@ struct RarePart {
     moving: OutOfOrder,
 }
 
+/// Samples that are read at once where there are more than this: those of so many milliseconds, and histograms that take so
+/// many bytes as they are held, of which decoded ones take up to some eight times as many.
+const MANY_SAMPLES: u64 = 1 << 16;
+const PART_MS: Timestamp = 1 << 18;
+const PART_BYTES: usize = 1 << 20;
+/// But no more parts than this.
+const PARTS_MAX: Timestamp = 4096;
+
 impl SeriesPart {
+    /// The times, ascending, between `from` and `to` at which parts begin that are read one after the other, so that a
+    /// series with very many samples is not in memory decoded as a whole. None for most series, and for those with start
+    /// times.
+    #[must_use]
+    pub fn cuts(&self, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+        let mut cuts = Vec::new();
+        if self.rare.as_ref().is_some_and(|r| !r.starts.is_empty()) {
+            return cuts;
+        }
+        let sealed = self.sealed.as_ref().map_or(0, |s| s.samples());
+        if let Some(list) = self.sealed.as_ref().filter(|_| sealed > MANY_SAMPLES) {
+            let last = if self.open.is_empty() { to } else { self.open.last_ts().min(to) };
+            let first = list.first_ts().max(from);
+            let step = PART_MS.max(last.saturating_sub(first) / PARTS_MAX);
+            let next = |at: &Timestamp| at.checked_add(step).filter(|at| *at <= last);
+            cuts.extend(std::iter::successors(next(&first), next));
+        }
+        let mut bytes = 0;
+        for chunk in self.rare.iter().flat_map(|r| &r.histograms) {
+            bytes += chunk.bytes.len();
+            if bytes > PART_BYTES && chunk.last >= from && chunk.last < to {
+                cuts.push(chunk.last + 1);
+                bytes = 0;
+            }
+        }
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts
+    }
+
     /// Appends the samples in `from..=to` to the columns; returns whether all of them could be read.
     pub fn read(
         &self,
