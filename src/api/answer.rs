@@ -10,9 +10,9 @@ use axum::response::Response;
 use bytes::Bytes;
 
 use super::json::{self, PIECE_BYTES};
-use crate::model::Timestamp;
 use crate::promql::{
-    Annotations, Charge, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
+    Annotations, Charge, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, StepSamples, Value,
+    VectorSample,
 };
 
 /// What the parts of answering a query took.
@@ -79,7 +79,7 @@ struct Current {
 struct Tail {
     annotations: Annotations,
     stats: QueryStats,
-    samples_per_step: Vec<(Timestamp, u64)>,
+    samples_per_step: Vec<StepSamples>,
     profile: Vec<ProfileNode>,
     times: Option<QueryTimes>,
 }
@@ -248,6 +248,18 @@ impl Tail {
         out.push(b'}');
     }
 
+    fn write_steps(&self, out: &mut Vec<u8>, name: &str, samples: impl Fn(&StepSamples) -> u64) {
+        for (i, step) in self.samples_per_step.iter().enumerate() {
+            let before = if i == 0 { format!("\"{name}\":[[") } else { ",[".to_owned() };
+            out.extend_from_slice(before.as_bytes());
+            json::write_timestamp(out, step.ts);
+            out.extend_from_slice(format!(",{}]", samples(step)).as_bytes());
+        }
+        if !self.samples_per_step.is_empty() {
+            out.extend_from_slice(b"],");
+        }
+    }
+
     fn write_stats(&self, out: &mut Vec<u8>, times: &QueryTimes) {
         let (parsing, evaluating) = (times.parsing.as_secs_f64(), times.evaluating.as_secs_f64());
         let queued = times.queued.as_secs_f64();
@@ -259,18 +271,8 @@ impl Tail {
             queued + parsing + evaluating,
         );
         out.extend_from_slice(timings.as_bytes());
-        for (i, (ts, samples)) in self.samples_per_step.iter().enumerate() {
-            out.extend_from_slice(if i == 0 {
-                b"\"totalQueryableSamplesPerStep\":[[" as &[u8]
-            } else {
-                b",["
-            });
-            json::write_timestamp(out, *ts);
-            out.extend_from_slice(format!(",{samples}]").as_bytes());
-        }
-        if !self.samples_per_step.is_empty() {
-            out.extend_from_slice(b"],");
-        }
+        self.write_steps(out, "totalQueryableSamplesPerStep", |s| s.total);
+        self.write_steps(out, "samplesReadPerStep", |s| s.read);
         let sums = format!(
             "\"totalQueryableSamples\":{},\"samplesRead\":{},\"peakSamples\":{}}},\"series\":{{\"selected\":{}}},\"memory\":{{\"peakBytes\":{}}}",
             stats.total_samples,

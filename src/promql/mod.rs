@@ -29,5 +29,6 @@ pub use parser::{
 pub use printer::format_number;
 pub use selections::Selections;
 pub use value::{
-    Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, Value, VectorSample,
+    Annotations, MatrixSeries, PointValue, ProfileNode, QueryResult, QueryStats, StepSamples, Value,
+    VectorSample,
 };

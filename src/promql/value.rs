@@ -56,13 +56,23 @@ pub struct Annotations {
 pub struct QueryStats {
     /// Samples that the query read, as Prometheus counts them.
     pub total_samples: u64,
-    /// The most samples that it held at once.
     /// Samples that were taken from storage: one that is in several windows of a range counts once.
     pub samples_read: u64,
+    /// The most samples that it held at once.
     pub peak_samples: u64,
     pub series_selected: u64,
     /// The most bytes of tables that it held at once.
     pub peak_bytes: u64,
+}
+
+/// Samples of one step of a query; [`QueryStats`] has the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepSamples {
+    pub ts: Timestamp,
+    /// Those that it read, as Prometheus counts them.
+    pub total: u64,
+    /// Those that were taken from storage for it: what an earlier step has taken is not among them.
+    pub read: u64,
 }
 
 /// What a part of an expression cost. Nodes stand in the order in which they begin to be evaluated: a parent before
@@ -95,7 +105,7 @@ pub struct QueryResult {
     pub annotations: Annotations,
     pub stats: QueryStats,
     /// The samples of each step, if the request asked for them.
-    pub samples_per_step: Vec<(Timestamp, u64)>,
+    pub samples_per_step: Vec<StepSamples>,
     /// What each part cost, if the request asked for it.
     pub profile: Vec<ProfileNode>,
     /// The result's memory on the account of all queries: whoever keeps the result keeps this with it.

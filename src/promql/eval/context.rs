@@ -1,8 +1,8 @@
 //! What every operator of one query needs: the data, the limits, the notes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::columns::SLOT_BYTES;
@@ -45,6 +45,13 @@ impl Grid {
     /// The last time; the start if the grid is empty.
     pub fn end(&self) -> i64 {
         self.time(self.len.saturating_sub(1))
+    }
+
+    /// The first step that is not before `time`; the last step if all are.
+    fn step_from(&self, time: i64) -> usize {
+        let steps = time.saturating_sub(self.start).max(0) as u64;
+        let step = usize::try_from(steps.div_ceil(self.step as u64)).unwrap_or(usize::MAX);
+        step.min(self.len.saturating_sub(1))
     }
 
     pub fn shifted(&self, by: i64) -> Self {
@@ -123,11 +130,22 @@ pub(super) struct SampleCount<'a> {
     /// How many subqueries are being evaluated within each other. What they read counts only once their result is read.
     uncounted: AtomicUsize,
     /// Samples of each step of the query, if it asks for them.
-    steps: Option<Vec<AtomicU64>>,
+    steps: Option<Steps>,
     pub total: AtomicU64,
     /// Samples taken from storage: one that several windows share counts once.
     pub fetched: AtomicU64,
     pub series: AtomicU64,
+}
+
+/// Samples by the steps of the query.
+#[derive(Debug)]
+struct Steps {
+    /// Those that were evaluated.
+    evaluated: Vec<AtomicU64>,
+    /// Those that were taken from storage and that no earlier step had.
+    fetched: Vec<AtomicU64>,
+    /// The grids of the subqueries that are being evaluated within each other, each with the grid that needs it.
+    subqueries: RwLock<Vec<(Grid, Grid)>>,
 }
 
 impl<'a> SampleCount<'a> {
@@ -189,37 +207,57 @@ impl<'a> SampleCount<'a> {
         self.uncounted.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether samples are to be counted by step just now.
+    /// Whether samples are to be counted by step.
     pub fn by_step(&self) -> bool {
-        self.steps.is_some() && self.counts()
+        self.steps.is_some()
     }
 
-    /// Counts samples of one step of the query; they are in the total as well.
+    /// Counts samples of one step that were evaluated; they are in the total as well.
     pub fn read_at(&self, step: usize, samples: u64) {
-        if let Some(count) = self.steps.as_ref().and_then(|s| s.get(step)) {
+        if let Some(count) = self.steps.as_ref().and_then(|s| s.evaluated.get(step))
+            && self.counts()
+        {
             count.fetch_add(samples, Ordering::Relaxed);
         }
     }
 
-    /// Evaluates what is inside a subquery.
-    pub fn inside_subquery<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Counts samples of one step that were taken from storage; they are among those fetched as well. What a step of a
+    /// subquery takes is taken for the first step of the query that does not lie before it.
+    pub fn fetch_at(&self, step: usize, samples: u64) {
+        let Some(steps) = &self.steps else { return };
+        let subqueries = steps.subqueries.read().unwrap_or_else(PoisonError::into_inner);
+        let step = subqueries.iter().rev().fold(step, |step, (own, outer)| outer.step_from(own.time(step)));
+        if let Some(count) = steps.fetched.get(step) {
+            count.fetch_add(samples, Ordering::Relaxed);
+        }
+    }
+
+    /// Evaluates what is inside a subquery, on a grid of its own, for the steps of another.
+    pub fn inside_subquery<T>(&self, own: Grid, outer: Grid, work: impl FnOnce() -> T) -> T {
+        let subqueries = self.steps.as_ref().map(|s| &s.subqueries);
+        let write = || subqueries.map(|s| s.write().unwrap_or_else(PoisonError::into_inner));
         self.uncounted.fetch_add(1, Ordering::Relaxed);
+        if let Some(mut grids) = write() {
+            grids.push((own, outer));
+        }
         let result = work();
+        if let Some(mut grids) = write() {
+            grids.pop();
+        }
         self.uncounted.fetch_sub(1, Ordering::Relaxed);
         result
     }
 
     /// Evaluates once what holds for `len` steps: its samples count for each of them.
     pub fn repeated<T>(&self, len: usize, work: impl FnOnce() -> T) -> T {
-        let first = |steps: &Option<Vec<AtomicU64>>| {
-            steps.as_ref().and_then(|s| s.first()).map_or(0, |n| n.load(Ordering::Relaxed))
-        };
-        let (total, step) = (self.total.load(Ordering::Relaxed), first(&self.steps));
+        let steps = self.steps.as_ref().map_or(&[] as &[AtomicU64], |s| &s.evaluated);
+        let first = || steps.first().map_or(0, |n| n.load(Ordering::Relaxed));
+        let (total, step) = (self.total.load(Ordering::Relaxed), first());
         let result = work();
         let more = self.total.load(Ordering::Relaxed) - total;
         self.total.fetch_add(more.saturating_mul(len as u64 - 1), Ordering::Relaxed);
-        let more = first(&self.steps) - step;
-        for count in self.steps.iter().flatten().take(len).skip(1) {
+        let more = first() - step;
+        for count in steps.iter().take(len).skip(1) {
             count.fetch_add(more, Ordering::Relaxed);
         }
         result
@@ -227,12 +265,14 @@ impl<'a> SampleCount<'a> {
 
     /// Samples by step from here on, for a query of so many steps.
     pub fn count_steps(&mut self, len: usize) {
-        self.steps = Some((0..len).map(|_| AtomicU64::new(0)).collect());
+        let none = || (0..len).map(|_| AtomicU64::new(0)).collect();
+        self.steps = Some(Steps { evaluated: none(), fetched: none(), subqueries: RwLock::default() });
     }
 
-    /// The samples of each step, if they were counted.
-    pub fn steps(&self) -> impl Iterator<Item = u64> + '_ {
-        self.steps.iter().flatten().map(|n| n.load(Ordering::Relaxed))
+    /// The samples of each step, evaluated and taken from storage, if they were counted.
+    pub fn steps(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        self.steps.iter().flat_map(move |s| s.evaluated.iter().map(load).zip(s.fetched.iter().map(load)))
     }
 }
 
@@ -269,10 +309,11 @@ impl Context<'_> {
         self.samples.peak.fetch_max(now, Ordering::Relaxed);
         let now_bytes = self.samples.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.samples.bytes_peak.fetch_max(now_bytes, Ordering::Relaxed);
+        // Before anything is refused: what the query holds comes off the account when it ends.
+        let together = self.samples.together.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if now > self.options.limits.max_samples {
             return Err(self.too_many());
         }
-        let together = self.samples.together.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if now_bytes > self.options.limits.max_bytes {
             return Err(self.too_large());
         }

@@ -302,9 +302,8 @@ pub(super) fn smoothed_selector(
             let read = (floats.len() + hists.len()) as u64;
             ctx.samples.read(read);
             ctx.samples.fetch(read);
-            if ctx.samples.by_step() {
-                ctx.samples.read_at(step, read);
-            }
+            ctx.samples.read_at(step, read);
+            ctx.samples.fetch_at(step, read);
             let point = if !floats.is_empty() && !hists.is_empty() {
                 ctx.notes.mixed_floats_histograms(metric, pos);
                 Point::None

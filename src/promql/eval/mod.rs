@@ -57,7 +57,7 @@ use self::pace::LABELS;
 use super::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use super::{
     Engine, EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats,
-    Selections, Value, VectorSample, functions,
+    Selections, StepSamples, Value, VectorSample, functions,
 };
 use crate::model::Labels;
 use crate::storage::Reader;
@@ -145,7 +145,10 @@ pub(super) fn run(
             series_selected: ctx.samples.series.load(Ordering::Relaxed),
             peak_bytes: ctx.samples.peak_bytes(),
         },
-        samples_per_step: ctx.samples.steps().enumerate().map(|(i, n)| (grid.time(i), n)).collect(),
+        samples_per_step: (0..)
+            .zip(ctx.samples.steps())
+            .map(|(i, (total, read))| StepSamples { ts: grid.time(i), total, read })
+            .collect(),
         profile: ctx.profile.map_or_else(Vec::new, |p| p.finish(expr)),
         charge,
     })

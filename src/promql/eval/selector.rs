@@ -131,6 +131,7 @@ impl Context<'_> {
                             Point::Histogram(h) => h.size_in_samples(),
                         };
                         self.samples.read_at(step, size);
+                        self.samples.fetch_at(step, size);
                     }
                 }
                 if found == 0 {

@@ -81,12 +81,13 @@ impl Context<'_> {
         self.check_slots(1, len)?;
         let inner = Grid { start, step, len };
         if len <= STEPS_AT_ONCE {
-            return Ok((Source::Table(self.lazy_vector(&s.expr, inner)?, inner), spec));
+            let rows = self.samples.inside_subquery(inner, grid, || self.lazy_vector(&s.expr, inner))?;
+            return Ok((Source::Table(rows, inner), spec));
         }
         let mut joined = Joined::default();
         for from in (0..len).step_by(STEPS_AT_ONCE) {
             let part = Grid { start: inner.time(from), step, len: STEPS_AT_ONCE.min(len - from) };
-            let rows = self.lazy_vector(&s.expr, part)?;
+            let rows = self.samples.inside_subquery(part, grid, || self.lazy_vector(&s.expr, part))?;
             joined.add(self, &rows, part, (len - from - part.len).div_ceil(STEPS_AT_ONCE))?;
             self.samples.release(rows.columns.samples());
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::model::Labels;
 use crate::promql::{
-    Engine, EngineOptions, Features, PointValue, QueryError, QueryLimits, QueryRequest, QueryResult, Value,
-    parse_with,
+    Engine, EngineOptions, Features, PointValue, QueryError, QueryLimits, QueryRequest, QueryResult,
+    StepSamples, Value, parse_with,
 };
 use crate::storage::{Storage, StorageOptions};
 
@@ -94,6 +94,25 @@ fn memory_and_series_are_limited() {
     let both = engine(QueryLimits { max_bytes_total: less, ..QueryLimits::default() });
     let error = both.evaluate("x_total", &expr, &range, &storage.reader()).unwrap_err();
     assert_eq!(error, QueryError::TooMuchMemoryTogether { limit: less });
+    // Nor does one that was refused, for whatever.
+    for limits in [
+        limits(100),
+        with(less),
+        QueryLimits { max_series: 49, ..limits(1_000_000) },
+        QueryLimits { max_bytes_total: less, ..limits(1_000_000) },
+    ] {
+        let engine = engine(limits);
+        for query in [
+            "x_total",
+            "2 * x_total",
+            "x_total + x_total",
+            "label_replace(x_total, \"a\", \"b\", \"\", \"\")",
+        ] {
+            let expr = parse_with(query, engine.options().features).unwrap();
+            engine.evaluate(query, &expr, &range, &storage.reader()).unwrap_err();
+            assert_eq!(engine.held_bytes(), 0, "{query}");
+        }
+    }
     let few = QueryLimits { max_series: 49, ..QueryLimits::default() };
     let error = run("x_total", &range, few, &storage).unwrap_err();
     assert_eq!(error, QueryError::TooManySeries { series: 50, limit: 49 });
@@ -140,27 +159,40 @@ fn a_result_counts_until_it_is_dropped() {
 fn samples_are_counted_by_step_as_prometheus_does() {
     let storage = storage(5, 100);
     let range = QueryRequest { per_step: true, ..QueryRequest::range(60_000, 120_000, 30_000) };
-    for (query, steps) in [
-        ("x_total", [5, 5, 5]),
-        ("x_total + x_total", [10, 10, 10]),
-        ("sum(rate(x_total[1m]))", [20, 20, 20]),
-        // What a subquery reads counts once its result is read; what is pinned counts at every step.
-        ("max_over_time(x_total[1m:30s])", [10, 10, 10]),
-        ("max_over_time(sum(rate(x_total[1m]))[1m:30s])", [2, 2, 2]),
-        ("count_over_time(max_over_time(x_total[1m:15s])[1m:30s])", [10, 10, 10]),
-        ("x_total @ 60", [5, 5, 5]),
-        ("sum(rate(x_total[1m] @ 60)) + time()", [20, 20, 20]),
-        ("time()", [0, 0, 0]),
-        ("absent_over_time(x_total[30s])", [10, 10, 10]),
+    for (query, steps, read) in [
+        ("x_total", [5, 5, 5], [5, 5, 5]),
+        ("x_total + x_total", [10, 10, 10], [10, 10, 10]),
+        // What the window before held was taken from storage for that one.
+        ("sum(rate(x_total[1m]))", [20, 20, 20], [20, 10, 10]),
+        ("sum(rate(x_total[1m] offset 15s))", [20, 20, 20], [20, 10, 10]),
+        // What a subquery reads counts once its result is read; what is pinned counts at every step. From storage it
+        // is taken for the first step that is not before the subquery's.
+        ("max_over_time(x_total[1m:30s])", [10, 10, 10], [10, 5, 5]),
+        ("max_over_time(sum(rate(x_total[1m]))[1m:30s])", [2, 2, 2], [25, 10, 10]),
+        ("count_over_time(max_over_time(x_total[1m:15s])[1m:30s])", [10, 10, 10], [25, 10, 10]),
+        ("x_total @ 60", [5, 5, 5], [5, 0, 0]),
+        ("sum(rate(x_total[1m] @ 60)) + time()", [20, 20, 20], [20, 0, 0]),
+        ("sum_over_time(rate(x_total[1m])[1m:30s] @ 120)", [10, 10, 10], [30, 0, 0]),
+        ("time()", [0, 0, 0], [0, 0, 0]),
+        ("absent_over_time(x_total[30s])", [10, 10, 10], [10, 10, 10]),
     ] {
         let result = run(query, &range, QueryLimits::default(), &storage).unwrap();
-        let got: Vec<u64> = result.samples_per_step.iter().map(|(_, n)| *n).collect();
-        assert_eq!((got.as_slice(), result.stats.total_samples), (&steps[..], steps.iter().sum()), "{query}");
-        assert_eq!(result.samples_per_step[1].0, 90_000);
+        let (got, stats) = (&result.samples_per_step, result.stats);
+        assert_eq!(got.iter().map(|s| s.total).collect::<Vec<_>>(), steps, "{query}");
+        assert_eq!(got.iter().map(|s| s.read).collect::<Vec<_>>(), read, "{query}");
+        assert_eq!(
+            (stats.total_samples, stats.samples_read),
+            (steps.iter().sum(), read.iter().sum()),
+            "{query}"
+        );
+        assert_eq!(got[1].ts, 90_000);
     }
     let instant = QueryRequest { per_step: true, ..QueryRequest::instant(60_000) };
     let result = run("x_total[1m]", &instant, QueryLimits::default(), &storage).unwrap();
-    assert_eq!((result.samples_per_step, result.stats.total_samples), (vec![(60_000, 20)], 20));
+    assert_eq!(
+        (result.samples_per_step, result.stats.total_samples),
+        (vec![StepSamples { ts: 60_000, total: 20, read: 20 }], 20)
+    );
     assert!(
         run("x_total", &QueryRequest::instant(0), limits(100), &storage).unwrap().samples_per_step.is_empty()
     );

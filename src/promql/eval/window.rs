@@ -219,7 +219,7 @@ impl Context<'_> {
                 self.samples.release(loaded);
                 self.samples.read(read);
                 self.count_fetched(&source, samples, read);
-                self.count_steps(&spec, samples, grid);
+                self.count_steps(&source, &spec, samples, grid);
                 if !out.has_points(row) {
                     out.pop_row();
                     continue;
@@ -262,14 +262,26 @@ impl Context<'_> {
         Ok(held)
     }
 
-    /// Counts the samples of each window, if the query asks for that.
-    fn count_steps(&self, spec: &WindowSpec, samples: &Samples, grid: Grid) {
+    /// Counts the samples of each window, if the query asks for that: all of them, and those that the windows before
+    /// it did not hold.
+    fn count_steps(&self, source: &Source, spec: &WindowSpec, samples: &Samples, grid: Grid) {
         if !self.samples.by_step() {
             return;
         }
+        let sizes = |hists: &[Arc<FloatHistogram>]| hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
+        let stored = matches!(source, Source::Storage { .. });
+        let mut until = i64::MIN;
         spec.slide(samples, grid, |step, window| {
-            let in_histograms = window.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
-            self.samples.read_at(step, window.ts.len() as u64 + in_histograms);
+            self.samples.read_at(step, window.ts.len() as u64 + sizes(window.hists));
+            if stored {
+                let seen = |ts: &[i64]| ts.partition_point(|t| *t <= until);
+                let floats = window.ts.len() - seen(window.ts);
+                let fresh = floats as u64 + sizes(&window.hists[seen(window.hist_ts)..]);
+                self.samples.fetch_at(step, fresh);
+                until = until
+                    .max(*window.ts.last().unwrap_or(&i64::MIN))
+                    .max(*window.hist_ts.last().unwrap_or(&i64::MIN));
+            }
         });
     }
 
@@ -285,7 +297,7 @@ impl Context<'_> {
                 Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
             }
             ExprKind::Subquery(s) => {
-                let (source, spec) = self.samples.inside_subquery(|| self.subquery(s, grid))?;
+                let (source, spec) = self.subquery(s, grid)?;
                 Ok((source, spec, false))
             }
             _ => fail("expected a range vector"),
@@ -324,7 +336,7 @@ impl Context<'_> {
             let read = spec.slide(samples, grid, |step, _| present[step] = true);
             self.samples.read(read);
             self.count_fetched(&source, samples, read);
-            self.count_steps(&spec, samples, grid);
+            self.count_steps(&source, &spec, samples, grid);
         }
         Ok(labels::absent(argument, &present))
     }
@@ -355,9 +367,9 @@ impl Context<'_> {
             }
             let held = (samples.ts.len() + samples.hist_ts.len()) as u64;
             self.hold(held)?;
-            self.samples.read_at(0, held);
             self.samples.read(held);
             self.count_fetched(&source, samples, held);
+            self.count_steps(&source, &spec, samples, grid);
             if samples.is_empty() {
                 continue;
             }
