@@ -118,6 +118,15 @@ fn only_ours(theirs: &Full, ours: &Full, text: &str) -> bool {
     !theirs_has && same_values(theirs, ours) && same_notes(theirs, ours, rest)
 }
 
+/// Whether only we have annotations with the text, and lack points that they have; all else is the same.
+fn leaves_out(theirs: &Full, ours: &Full, text: &str) -> bool {
+    let has = |full: &Full| full.warnings.iter().any(|n| n.contains(text));
+    let rest = |n: &str| (!n.contains(text)).then(|| n.to_owned());
+    let (all, left) = (theirs.points(), ours.points());
+    let same = left.iter().all(|(at, b)| all.get(at).is_some_and(|a| same_point(a, b, ROUNDING)));
+    has(ours) && !has(theirs) && same && left.len() < all.len() && same_notes(theirs, ours, rest)
+}
+
 /// Whether both have the same points, and `f` holds for each pair that differs.
 fn where_points_differ(theirs: &Full, ours: &Full, f: impl Fn(&Point, &Point) -> bool) -> bool {
     let (theirs, ours) = (theirs.points(), ours.points());
@@ -230,7 +239,7 @@ pub const KNOWN: &[Known] = &[
         },
     },
     Known {
-        reason: "sums and differences of histograms warn of counter resets that conflict (prometheus#17051, #17094, #17312)",
+        reason: "sums and differences of histograms warn of counter resets that conflict, and those of two operands are left out (prometheus#17051, #17094, #17312)",
         example: "histogram_sum((hist - hist offset 5m))",
         delayed: false,
         explains: |expr, theirs, ours| {
@@ -239,7 +248,8 @@ pub const KNOWN: &[Known] = &[
             let added = is_binary(expr, &[BinaryOp::Add, BinaryOp::Sub])
                 || is_aggregation(expr, &[AggregateOp::Sum, AggregateOp::Avg])
                 || call(expr, &["sum_over_time", "avg_over_time"]).is_some();
-            (read || added) && only_ours(theirs, ours, "conflicting counter resets during histogram")
+            let said = "conflicting counter resets during histogram";
+            (read || added) && (only_ours(theirs, ours, said) || leaves_out(theirs, ours, said))
         },
     },
     Known {
