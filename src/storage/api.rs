@@ -50,6 +50,9 @@ pub struct StorageOptions {
     pub out_of_order_window_ms: i64,
     /// Exemplars that are kept, of all series together; 0 keeps none.
     pub exemplars_max: usize,
+    /// Bytes of the head's full chunks that stay in memory, to be read without a system call, or an eighth of
+    /// `memory_bytes_max` if that is less. More go to a file without a name in the directory, if there is one.
+    pub full_chunk_bytes_max: u64,
     pub fsync: FsyncPolicy,
     /// A WAL segment that is longer is ended.
     pub wal_segment_bytes: u64,
@@ -68,6 +71,7 @@ impl Default for StorageOptions {
             ahead_max_ms: Some(600_000),
             out_of_order_window_ms: 0,
             exemplars_max: 0,
+            full_chunk_bytes_max: 32 << 20,
             fsync: FsyncPolicy::Never,
             wal_segment_bytes: 64 << 20,
         }

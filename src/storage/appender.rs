@@ -597,6 +597,7 @@ impl Db {
             position = position.max(self.take_overtaken(batch, overtaken, &mut guards, min_valid, stats));
         }
         drop(guards);
+        self.head.make_room();
         if window.2 > 0 {
             *lock(&self.windows).entry(window.0).or_default() += window.2;
         }

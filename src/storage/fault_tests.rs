@@ -1,6 +1,10 @@
 //! A disk that fails, at every operation of a day's work once: nothing that was acknowledged is lost.
+//!
+//! The day is lived twice: with the head's full chunks in memory, and with all of them in their file, whose writes then fail
+//! like any other.
 
 mod operations;
+mod scratch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,18 +39,25 @@ struct World {
     durable: Written,
     /// All that was ever sent.
     attempted: Written,
-    /// The batch that was written when the fault came.
+    /// The batch that was written to the WAL when the fault came.
     hit: Option<i64>,
     refused: usize,
+    /// The time of the last maintenance.
+    now: Timestamp,
 }
 
+/// Where the head's full chunks are, as [`StorageOptions::full_chunk_bytes_max`].
+const IN_MEMORY: u64 = u64::MAX;
+const IN_FILE: u64 = 0;
+
 impl World {
-    fn new(fsync: FsyncPolicy) -> World {
+    fn new(fsync: FsyncPolicy, full_chunk_bytes_max: u64) -> World {
         let options = StorageOptions {
             dir: Some(DIR.into()),
             window_ms: WINDOW_MS,
             retention_ms: 1 << 50,
             wal_segment_bytes: 1500,
+            full_chunk_bytes_max,
             fsync,
             ..StorageOptions::default()
         };
@@ -60,6 +71,7 @@ impl World {
             attempted: BTreeMap::new(),
             hit: None,
             refused: 0,
+            now: 0,
         }
     }
 
@@ -90,7 +102,8 @@ impl World {
 
     /// A sample of each of these series at a time; returns whether it was acknowledged.
     fn send(&mut self, round: i64, series: impl IntoIterator<Item = i64>, ts: Timestamp) -> bool {
-        let before = self.disk.faults();
+        let wal_faults = |disk: &SimDisk| disk.faults() - disk.scratch_faults();
+        let before = wal_faults(&self.disk);
         let storage = self.storage().clone();
         let mut a = storage.appender();
         let mut batch = Written::new();
@@ -107,7 +120,7 @@ impl World {
         }
         self.attempted.extend(&batch);
         let done = a.commit();
-        if self.disk.faults() > before {
+        if wal_faults(&self.disk) > before {
             self.hit = Some(round);
         }
         match done {
@@ -126,18 +139,22 @@ impl World {
         }
     }
 
-    /// What is held. A scratch file in which a bit flipped makes reading partial until a restart.
+    /// What is held. A scratch file that is damaged makes reading partial until maintenance comes by; where the next sector is
+    /// bad as well, until it comes once more.
     fn held(&mut self, kind: Kind) -> Written {
-        let (held, partial) = held(self.storage());
-        if !partial {
-            return held;
+        let (mut all, mut partial) = held(self.storage());
+        for _ in 0..10 {
+            if !partial {
+                return all;
+            }
+            assert!(matches!(kind, Kind::BitFlip | Kind::BadSector), "{kind:?}");
+            assert_eq!(self.storage().maintain(self.now).failure, None);
+            assert!(self.metrics.damaged.get() > 0, "healed without a word");
+            let rest = std::mem::take(&mut all);
+            (all, partial) = held(self.storage());
+            assert!(partial || all.len() > rest.len() && rest.keys().all(|key| all.contains_key(key)));
         }
-        assert_eq!(kind, Kind::BitFlip);
-        self.storage = None;
-        self.open();
-        let (held, partial) = super::fault_tests::held(self.storage());
-        assert!(!partial);
-        held
+        panic!("it is never healed");
     }
 
     /// All that must be there is there, and nothing that was never written.
@@ -173,7 +190,8 @@ impl World {
 
     /// Maintenance, as it is called every few seconds.
     fn maintain(&mut self, round: i64) {
-        let done = self.storage().maintain(round * 150);
+        self.now = round * 150;
+        let done = self.storage().maintain(self.now);
         let synced = self.options.fsync == FsyncPolicy::Interval && done.failure.is_none();
         if synced && !self.disk.is_gone() {
             // Nothing was acknowledged meanwhile.
@@ -240,21 +258,29 @@ fn held(storage: &Storage) -> (Written, bool) {
 
 /// Runs the day once for each of its operations, with the fault there.
 fn fail_everywhere(kind: Kind, times: u64, fsync: FsyncPolicy) {
-    let mut smooth = World::new(fsync);
-    smooth.run(kind, "no fault");
-    let operations = smooth.disk.operations();
-    assert_eq!(smooth.refused, 0);
-    assert!(smooth.storage().stats().blocks >= 3, "windows were sealed: {:?}", smooth.storage().stats());
-    assert!(operations > 150, "{operations}");
-    let mut refused = 0;
-    for at in 0..operations {
-        let mut world = World::new(fsync);
-        world.disk.fail(Fault { at, times, kind });
-        world.run(kind, &format!("{kind:?} x {times} at operation {at} of {operations}, {fsync:?}"));
-        refused += world.refused;
-    }
-    if kind != Kind::BitFlip {
-        assert!(refused > 0, "no fault was ever noticed");
+    let is_silent = matches!(kind, Kind::BitFlip | Kind::BadSector);
+    for full_chunk_bytes_max in [IN_MEMORY, IN_FILE] {
+        let mut smooth = World::new(fsync, full_chunk_bytes_max);
+        smooth.run(kind, "no fault");
+        let operations = smooth.disk.operations();
+        assert_eq!(smooth.refused, 0);
+        assert!(smooth.storage().stats().blocks >= 3, "windows were sealed: {:?}", smooth.storage().stats());
+        assert!(operations > 150, "{operations}");
+        let (mut refused, mut scratch_faults, mut healed) = (0, 0, 0);
+        for at in 0..operations {
+            let mut world = World::new(fsync, full_chunk_bytes_max);
+            world.disk.fail(Fault { at, times, kind });
+            world.run(kind, &format!("{kind:?} x {times} at operation {at} of {operations}, {fsync:?}, {full_chunk_bytes_max} bytes of chunks"));
+            refused += world.refused;
+            if world.disk.scratch_faults() > 0 {
+                scratch_faults += 1;
+                healed += usize::from(is_silent && world.metrics.damaged.get() > 0);
+                assert!(!is_silent || world.metrics.lost_samples.get() == 0, "the WAL is whole");
+            }
+        }
+        assert!(is_silent || refused > 0, "no fault was ever noticed");
+        assert_eq!(scratch_faults > 4, full_chunk_bytes_max == IN_FILE, "{scratch_faults}");
+        assert_eq!(healed > 4, is_silent && full_chunk_bytes_max == IN_FILE, "{healed} of {scratch_faults}");
     }
 }
 
@@ -282,6 +308,12 @@ fn flipped_bits_cost_what_they_held() {
 }
 
 #[test]
+fn bad_sectors_of_the_scratch_file_cost_nothing() {
+    fail_everywhere(Kind::BadSector, 1, FsyncPolicy::Never);
+    fail_everywhere(Kind::BadSector, 5, FsyncPolicy::Never);
+}
+
+#[test]
 fn kills_lose_nothing() {
     fail_everywhere(Kind::Kill, 1, FsyncPolicy::Never);
 }
@@ -301,7 +333,7 @@ fn a_loss_of_power_without_syncs_starts_again() {
 
 #[test]
 fn a_full_disk_refuses_reads_on_and_takes_again() {
-    let mut world = World::new(FsyncPolicy::Never);
+    let mut world = World::new(FsyncPolicy::Never, IN_MEMORY);
     world.open();
     assert!((0..10).all(|round| world.commit(round)));
     let used: usize = 6000;
@@ -329,7 +361,7 @@ fn a_full_disk_refuses_reads_on_and_takes_again() {
 #[test]
 fn a_newer_version_is_refused_and_nothing_is_changed() {
     for name in ["wal", "checkpoint", "block", "tombstones"] {
-        let mut world = World::new(FsyncPolicy::Never);
+        let mut world = World::new(FsyncPolicy::Never, IN_MEMORY);
         world.run(Kind::Io, "no fault");
         world.storage().delete_series(&[vec![]], 0, i64::MAX).unwrap();
         world.storage = None;

@@ -54,7 +54,7 @@ const SIZE_MARGIN_PART: u64 = 64;
 const SERIES_AT_ONCE: usize = 4096;
 
 /// Why the head's samples cannot be written.
-const CHUNKS_UNREADABLE: &str = "the file of the head's full chunks cannot be read, or is damaged (hint: a restart takes the samples from the WAL)";
+const CHUNKS_UNREADABLE: &str = "the file of the head's full chunks cannot be read, or is damaged (the next attempt takes the samples from the WAL)";
 
 /// What maintenance remembers from one call to the next.
 #[derive(Debug, Default)]
@@ -112,6 +112,9 @@ impl Db {
                 self.note_writing(wal.check_room().err().as_ref());
             }
             self.set_damaged_aside(&dir.path, &mut done);
+            if let Err(error) = self.heal() {
+                fail(&mut done, "Full chunks of the head cannot be taken from the WAL", &error);
+            }
             while let Some(cut) = self.next_cut(&memory, now) {
                 // Until the WAL is shortened, the new block, which is smaller, stands beside it.
                 self.remove_oldest(oldest, self.wal.as_ref().map_or(0, Wal::bytes), &mut done);
@@ -314,7 +317,7 @@ impl Db {
     /// Seals everything before `cut`; returns whether there was anything.
     fn seal(&self, dir: &Path, cut: Timestamp, memory: &mut Maintenance) -> io::Result<bool> {
         let before = self.min_valid.fetch_max(cut, Ordering::SeqCst);
-        let block = match self.write_block(dir, cut) {
+        let block = match self.with_healed_chunks(|| self.write_block(dir, cut)) {
             Ok(block) => block,
             Err(error) => {
                 // Nothing was sealed, so late samples are welcome again.
@@ -366,6 +369,8 @@ impl Db {
     }
 
     fn drop_from_head(&self, cut: Timestamp) {
+        // Until the shards' locks are free.
+        let _files = self.head.hold_files();
         for i in 0..SHARDS {
             self.head.lock_shard(i).drop_before(cut);
         }

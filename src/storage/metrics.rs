@@ -111,7 +111,11 @@ impl StorageMetrics {
             "Exemplars refused because their labels are too long",
             &m.exemplars_dropped,
         );
-        counter("damaged", "Damaged blocks and pieces of the WAL that were set aside", &m.damaged);
+        counter(
+            "damaged",
+            "Damaged blocks, pieces of the WAL, and series' full chunks in the head's file that were set aside",
+            &m.damaged,
+        );
         counter(
             "damaged_bytes",
             "Bytes of the WAL and of blocks that were damaged and set aside",
@@ -124,7 +128,7 @@ impl StorageMetrics {
         );
         counter(
             "lost_samples",
-            "Samples in damaged pieces of the WAL, and in whole ones whose series nothing names any more",
+            "Samples in damaged pieces of the WAL, in whole ones whose series nothing names any more, and in damaged chunks of the head's file that the WAL has lost as well",
             &m.lost_samples,
         );
         counter("wal_sync_failures", "Attempts to put the WAL on the disk that failed", &m.wal_sync_failures);

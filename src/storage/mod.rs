@@ -14,7 +14,7 @@
 //!                        +------------- Reader.select ------------+
 //! ```
 //! Reading order: `api` (the values), `db` (the parts and the order of locks), `appender`, `head`, `reader`, `maintain`
-//! (sealing and retention), `open` and `replay`; below them `index`, `wal`, `block`, `chunk`, and `coding` at the bottom.
+//! (sealing and retention), `heal`, `open` and `replay`; below them `index`, `wal`, `block`, `chunk`, and `coding` at the bottom.
 //!
 //! Invariants:
 //! - Acknowledged means recoverable: a committed batch is in the WAL before it is visible.
@@ -37,6 +37,7 @@ mod exemplars;
 pub mod fuzzing;
 mod handle;
 mod head;
+mod heal;
 mod import;
 mod index;
 mod inspect;

@@ -37,6 +37,8 @@ use crate::model::Timestamp;
 const BLOCKS: &str = "blocks";
 const WAL: &str = "wal";
 const LOCK: &str = "lock";
+/// Full chunks that stay in memory take at most this part of what the head may.
+const FULL_CHUNK_PART: u64 = 8;
 
 /// Where blocks are, in the data directory.
 pub(super) fn blocks_dir(dir: &Path) -> std::path::PathBuf {
@@ -56,9 +58,13 @@ impl Db {
         progress: &ReplayProgress,
     ) -> Result<Self, StorageError> {
         let scratch = options.dir.as_deref().filter(|_| !options.read_only).map(|dir| (&disk, dir));
+        let full_chunk_bytes_max = match options.memory_bytes_max {
+            0 => options.full_chunk_bytes_max,
+            bound => options.full_chunk_bytes_max.min(bound / FULL_CHUNK_PART),
+        };
         let mut db = Db {
             dir: None,
-            head: Head::new(scratch, options.window_ms, options.memory_bytes_max),
+            head: Head::new(scratch, options.window_ms, full_chunk_bytes_max),
             disk,
             index: Default::default(),
             selects: SelectCache::new(

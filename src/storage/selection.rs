@@ -331,7 +331,7 @@ impl Selection {
             }
             if let Some(HeadPart::Chunks(part)) = head {
                 let begin = (out.ts.len(), out.hist_ts.len());
-                // What cannot be read is in the WAL, which the next start reads.
+                // What cannot be read is in the WAL: the next maintenance takes it from there.
                 if !part.read(head_from, to, out, head_scratch) {
                     self.partial.store(true, Ordering::Relaxed);
                 }

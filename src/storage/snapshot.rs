@@ -83,7 +83,7 @@ impl Db {
             all.blocks.extend(block.deleted().map(|d| (block.footer().identity(), (*d).clone())));
         }
         if !skip_head {
-            self.write_head(&blocks_dir(to), ring.sealed_until)?;
+            self.with_healed_chunks(|| self.write_head(&blocks_dir(to), ring.sealed_until))?;
         }
         all.save(disk, to)?;
         let metadata = read(&self.metadata).clone();

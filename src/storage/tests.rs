@@ -162,6 +162,7 @@ fn check_twin(ops: Vec<Op>, durable: bool, late_ms: i64) {
         retention_ms: 1 << 50,
         wal_segment_bytes: 2000,
         out_of_order_window_ms: late_ms,
+        full_chunk_bytes_max: 0,
         ..StorageOptions::default()
     };
     let mut storage = Storage::open(options.clone()).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Operations that change something are counted. At a chosen one a [`Fault`] happens: an error, once or for a while; a
 //! bit that flips on its way; or the end of the process or of the power, after which nothing works until
-//! [`SimDisk::restart`]. What was not synced is lost with the power, or part of it is.
+//! [`SimDisk::restart`]. What was not synced is lost with the power, or part of it is. Besides, all reading of files can
+//! be made to fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,6 +22,8 @@ pub enum Kind {
     Io,
     /// A bit of the bytes written flips, and nobody says so.
     BitFlip,
+    /// What is written to a scratch file cannot be read. Files with a name are well.
+    BadSector,
     /// The process is killed in the middle of the operation: half of a write is made.
     Kill,
     /// The machine is: what was not synced is gone.
@@ -84,6 +87,9 @@ struct State {
     operations: u64,
     fault: Option<Fault>,
     hits: u64,
+    /// Of the hits, those of scratch files.
+    scratch_hits: u64,
+    reads_fail: bool,
     /// Set by a kill or a loss of power.
     gone: Option<Kind>,
     room: Option<u64>,
@@ -110,6 +116,7 @@ fn error(kind: Kind) -> io::Error {
 enum Fate {
     Done,
     Flipped,
+    Unreadable,
     /// Half done, then the error.
     Half(io::Error),
     Refused(io::Error),
@@ -143,6 +150,7 @@ impl State {
         self.hits += 1;
         match fault.kind {
             Kind::BitFlip => Fate::Flipped,
+            Kind::BadSector => Fate::Unreadable,
             Kind::ShortWrite => Fate::Half(error(fault.kind)),
             Kind::Kill | Kind::PowerLoss | Kind::PowerLossTorn => {
                 self.gone = Some(fault.kind);
@@ -155,9 +163,21 @@ impl State {
     /// As [`State::fate`], for what is done as a whole or not.
     fn whole(&mut self) -> io::Result<()> {
         match self.fate() {
-            Fate::Done | Fate::Flipped => Ok(()),
+            Fate::Done | Fate::Flipped | Fate::Unreadable => Ok(()),
             Fate::Half(error) | Fate::Refused(error) => Err(error),
         }
+    }
+
+    /// As [`State::fate`], for what is written to a scratch file.
+    fn fate_of_scratch(&mut self) -> Fate {
+        let before = self.hits;
+        let fate = self.fate();
+        self.scratch_hits += self.hits - before;
+        fate
+    }
+
+    fn can_read(&self) -> io::Result<()> {
+        if self.reads_fail { Err(error(Kind::Io)) } else { Ok(()) }
     }
 
     fn file(&self, path: &Path) -> io::Result<Inode> {
@@ -204,6 +224,16 @@ impl SimDisk {
     /// How many operations a fault has hit.
     pub fn faults(&self) -> u64 {
         self.lock().hits
+    }
+
+    /// How many writes to scratch files a fault has hit.
+    pub fn scratch_faults(&self) -> u64 {
+        self.lock().scratch_hits
+    }
+
+    /// From now on reading a file fails, or does no more. Blocks are mapped, and go on.
+    pub fn fail_reads(&self, fail: bool) {
+        self.lock().reads_fail = fail;
     }
 
     /// Whether nothing works until a restart.
@@ -309,7 +339,11 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let file = self.lock().file(path)?;
+        let file = {
+            let state = self.lock();
+            state.can_read()?;
+            state.file(path)?
+        };
         let bytes = lock(&file).bytes.clone();
         Ok(bytes)
     }
@@ -326,7 +360,9 @@ impl Disk for SimDisk {
     }
 
     fn map(&self, path: &Path) -> io::Result<Map> {
-        Ok(Map::from_bytes(self.read(path)?))
+        let file = self.lock().file(path)?;
+        let bytes = lock(&file).bytes.clone();
+        Ok(Map::from_bytes(bytes))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -398,7 +434,7 @@ impl Disk for SimDisk {
 
     fn scratch(&self, _dir: &Path) -> io::Result<Box<dyn ScratchFile>> {
         self.lock().whole()?;
-        Ok(Box::new(SimScratch { disk: self.clone(), bytes: Mutex::default() }))
+        Ok(Box::new(SimScratch { disk: self.clone(), writes: Mutex::default() }))
     }
 
     fn sync_file(&self, path: &Path) -> io::Result<()> {
@@ -453,41 +489,42 @@ impl Disk for SimDisk {
 #[derive(Debug)]
 struct SimScratch {
     disk: SimDisk,
-    bytes: Mutex<Vec<u8>>,
+    /// The bytes of each write by its place; `None` if they cannot be read. Writes do not overlap, but for those that are
+    /// made again.
+    writes: Mutex<BTreeMap<u64, Option<Vec<u8>>>>,
 }
 
 impl ScratchFile for SimScratch {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        let fate = self.disk.lock().fate();
-        let mut all = lock(&self.bytes);
-        let (at, end) = (at as usize, at as usize + bytes.len());
-        if all.len() < end {
-            all.resize(end, 0);
-        }
-        match fate {
-            Fate::Refused(error) => Err(error),
+        let fate = self.disk.lock().fate_of_scratch();
+        let mut bytes = bytes.to_vec();
+        let middle = bytes.len() / 2;
+        let (written, done) = match fate {
+            Fate::Refused(error) => return Err(error),
             Fate::Half(error) => {
-                let half = bytes.len() / 2;
-                all[at..at + half].copy_from_slice(&bytes[..half]);
-                Err(error)
+                bytes.truncate(middle);
+                (Some(bytes), Err(error))
             }
-            Fate::Done => {
-                all[at..end].copy_from_slice(bytes);
-                Ok(())
-            }
+            Fate::Done => (Some(bytes), Ok(())),
+            Fate::Unreadable => (None, Ok(())),
             Fate::Flipped => {
-                all[at..end].copy_from_slice(bytes);
-                // Pages are filled from their start, and the rest means nothing.
-                all[at + 20] ^= 0x10;
-                Ok(())
+                if let Some(byte) = bytes.get_mut(middle) {
+                    *byte ^= 0x10;
+                }
+                (Some(bytes), Ok(()))
             }
-        }
+        };
+        lock(&self.writes).insert(at, written);
+        done
     }
 
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        let all = lock(&self.bytes);
-        let at = at as usize;
-        let found = all.get(at..at + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.disk.lock().can_read()?;
+        let writes = lock(&self.writes);
+        let (start, written) = writes.range(..=at).next_back().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let written = written.as_ref().ok_or_else(|| error(Kind::Io))?;
+        let from = (at - start) as usize;
+        let found = written.get(from..from + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         bytes.copy_from_slice(found);
         Ok(())
     }
@@ -515,7 +552,7 @@ impl DiskFile for SimFile {
                 file.bytes.extend_from_slice(&bytes[..left as usize]);
                 Err(io::ErrorKind::StorageFull.into())
             }
-            Fate::Done => {
+            Fate::Done | Fate::Unreadable => {
                 file.bytes.extend_from_slice(bytes);
                 Ok(())
             }

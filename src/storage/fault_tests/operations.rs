@@ -21,8 +21,8 @@ struct Work {
 }
 
 impl Work {
-    fn new(kind: Kind, fsync: FsyncPolicy, what: String) -> Work {
-        let mut world = World::new(fsync);
+    fn new(kind: Kind, fsync: FsyncPolicy, full_chunk_bytes_max: u64, what: String) -> Work {
+        let mut world = World::new(fsync, full_chunk_bytes_max);
         world.options.out_of_order_window_ms = 1 << 40;
         world.options.retention_ms = RETENTION_MS;
         Work { world, kind, what, gone: BTreeSet::new(), snapshots: Vec::new(), failed: 0 }
@@ -51,11 +51,7 @@ impl Work {
             match done {
                 Ok(()) if !gone => return,
                 Ok(()) => {}
-                Err(_) => {
-                    self.failed += 1;
-                    // A scratch file that is damaged is given up with the process.
-                    let _held = self.world.held(self.kind);
-                }
+                Err(_) => self.failed += 1,
             }
         }
         let last = attempt(self);
@@ -204,19 +200,25 @@ impl Work {
 }
 
 fn fail_everywhere(kind: Kind, times: u64, fsync: FsyncPolicy) {
-    let mut smooth = Work::new(kind, fsync, "no fault".to_owned());
-    smooth.run();
-    assert_eq!(smooth.failed, 0);
-    let operations = smooth.world.disk.operations();
-    let mut failed = 0;
-    for at in 0..operations {
-        let what = format!("{kind:?} x {times} at operation {at} of {operations}, {fsync:?}");
-        let mut work = Work::new(kind, fsync, what);
-        work.world.disk.fail(Fault { at, times, kind });
-        work.run();
-        failed += work.failed;
+    for full_chunk_bytes_max in [IN_MEMORY, IN_FILE] {
+        let mut smooth = Work::new(kind, fsync, full_chunk_bytes_max, "no fault".to_owned());
+        smooth.run();
+        assert_eq!(smooth.failed, 0);
+        let operations = smooth.world.disk.operations();
+        let (mut failed, mut scratch_faults) = (0, 0);
+        for at in 0..operations {
+            let what = format!(
+                "{kind:?} x {times} at operation {at} of {operations}, {fsync:?}, {full_chunk_bytes_max} bytes of chunks"
+            );
+            let mut work = Work::new(kind, fsync, full_chunk_bytes_max, what);
+            work.world.disk.fail(Fault { at, times, kind });
+            work.run();
+            failed += work.failed;
+            scratch_faults += usize::from(work.world.disk.scratch_faults() > 0);
+        }
+        assert_eq!(failed > 0, kind != Kind::BadSector, "whether a fault was ever noticed");
+        assert_eq!(scratch_faults > 2, full_chunk_bytes_max == IN_FILE, "{scratch_faults}");
     }
-    assert!(failed > 0, "no fault was ever noticed");
 }
 
 #[test]
@@ -238,6 +240,11 @@ fn errors_of_the_disk_lose_nothing() {
 #[test]
 fn flipped_bits_cost_what_they_held() {
     fail_everywhere(Kind::BitFlip, 1, FsyncPolicy::Never);
+}
+
+#[test]
+fn bad_sectors_of_the_scratch_file_cost_nothing() {
+    fail_everywhere(Kind::BadSector, 1, FsyncPolicy::Never);
 }
 
 #[test]

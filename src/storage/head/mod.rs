@@ -7,6 +7,7 @@
 //! **Invariant**: an id is only valid together with its generation, which changes when the series is dropped. Ids are
 //! used again, references are not.
 
+mod damaged;
 mod late;
 mod pages;
 mod sealed;
@@ -16,8 +17,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use damaged::DamagedChunks;
 pub use late::OutOfOrder;
-use pages::PageStore;
+use pages::{PageStore, Pages};
 pub use sealed::{ChunkScratch, Sealer};
 pub use series::{HeadPart, HeadSeries, Refusal};
 
@@ -229,11 +231,10 @@ impl Guards<'_> {
 }
 
 impl Head {
-    /// An empty head. Full chunks that are too many for the memory, of which there is so much (0: any number of bytes), go
-    /// to files in a directory, one for each window.
+    /// An empty head. Full chunks beyond so many bytes go to files in a directory, one for each window.
     #[must_use]
-    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64, memory_bytes_max: u64) -> Self {
-        let pages = Arc::new(PageStore::new(place, window_ms, memory_bytes_max));
+    pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64, full_chunk_bytes_max: u64) -> Self {
+        let pages = Arc::new(PageStore::new(place, window_ms, full_chunk_bytes_max));
         let histogram_bytes = Arc::new(AtomicU64::new(0));
         let shard = || Shard {
             sealer: Sealer::new(Arc::clone(&pages)),
@@ -259,6 +260,18 @@ impl Head {
     #[must_use]
     pub fn page_bytes(&self) -> u64 {
         self.pages.memory_bytes()
+    }
+
+    /// Writes full chunks to their files if too many are in memory. To be called after samples were appended, when no
+    /// lock of a shard is held any more that somebody may wait for.
+    pub fn make_room(&self) {
+        self.pages.make_room();
+    }
+
+    /// Keeps the full chunks' files open as long as the answer lives: freeing a large one takes a while.
+    #[must_use]
+    pub fn hold_files(&self) -> Vec<Arc<Pages>> {
+        self.pages.all()
     }
 
     /// Locks the shards whose bits are set, in ascending order.

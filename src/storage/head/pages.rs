@@ -8,21 +8,22 @@
 //! Every window has pages of its own, which are freed whole with the last of its chunks: nothing is freed one by one and
 //! nothing is left between. The file has no name, so it goes with the process. Nothing of it is needed after a
 //! restart, for the WAL holds the same samples; so it is not synced, and when it cannot be written, pages stay in memory.
-//! What was pushed is followed by its checksum, which is compared when it comes back from the file.
+//! What was pushed is followed by its checksum, which is compared when it comes back from the file. Where that fails the
+//! window is noted as damaged, and its chunks are taken from the WAL again; see `heal`.
+//!
+//! **Invariant**: pushing does no I/O, for it is done under a shard's lock. Who has pushed calls
+//! [`PageStore::make_room`] when he has let go of it; that writes without any lock that somebody who pushes or reads waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, TryLockError, Weak};
 
 use crate::model::Timestamp;
 use crate::storage::coding::{crc32c, u32_at};
 use crate::storage::disk::{Disk, ScratchFile};
 
 const PAGE_BYTES: usize = 256 << 10;
-/// So many pages stay in memory, to be read without a system call: 32 MiB, or this part of what the head may take.
-const PAGES_IN_MEMORY: usize = 128;
-const MEMORY_PART: u64 = 8;
 /// Bytes of the checksum that follows what was pushed.
 const CHECKSUM: usize = 4;
 
@@ -34,28 +35,21 @@ type Place = (Arc<dyn Disk>, PathBuf);
 pub struct PageStore {
     place: Option<Place>,
     window_ms: i64,
+    memory_bytes_max: u64,
     windows: Mutex<BTreeMap<Timestamp, Weak<Pages>>>,
-    /// So many pages stay in memory.
-    pages_max: usize,
     in_memory: Arc<AtomicU64>,
+    /// A page was begun since room was last made.
+    begun: AtomicBool,
+    /// Held by the one that writes.
+    writing: Mutex<()>,
 }
 
 impl PageStore {
-    /// Pages beyond those that stay in memory go to a file in `dir`; all stay if there is none. The head may take
-    /// `memory_bytes_max` (0: any number).
+    /// Pages beyond `memory_bytes_max` go to a file in the directory; all stay in memory if there is none.
     #[must_use]
     pub fn new(place: Option<(&Arc<dyn Disk>, &Path)>, window_ms: i64, memory_bytes_max: u64) -> Self {
         let place = place.map(|(disk, dir)| (Arc::clone(disk), dir.to_owned()));
-        let pages_max = match memory_bytes_max {
-            0 => PAGES_IN_MEMORY,
-            max => ((max / MEMORY_PART) as usize / PAGE_BYTES).clamp(1, PAGES_IN_MEMORY),
-        };
-        PageStore { place, window_ms, pages_max, ..PageStore::default() }
-    }
-
-    /// Whether more pages are in memory than stay there.
-    fn is_full(&self) -> bool {
-        self.memory_bytes() > (self.pages_max * PAGE_BYTES) as u64
+        PageStore { place, window_ms, memory_bytes_max, ..PageStore::default() }
     }
 
     pub(super) fn window_start(&self, ts: Timestamp) -> Timestamp {
@@ -75,33 +69,53 @@ impl PageStore {
             end: start.saturating_add(self.window_ms.max(1)),
             place: self.place.clone(),
             file: OnceLock::new(),
+            told: AtomicBool::new(false),
             written: AtomicU64::new(0),
             pages: RwLock::default(),
             in_memory: Arc::clone(&self.in_memory),
+            damaged: AtomicBool::new(false),
         });
         windows.insert(start, Arc::downgrade(&pages));
         pages
     }
 
+    /// The pages of all windows, the oldest first.
+    pub(super) fn all(&self) -> Vec<Arc<Pages>> {
+        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Puts bytes into pages of this store; see [`Pages::push`].
     pub(super) fn push(&self, pages: &Pages, bytes: &[u8]) -> u64 {
         let (at, page_begun) = pages.push(bytes);
-        if page_begun && self.is_full() {
-            self.make_room();
+        if page_begun {
+            self.begun.store(true, Ordering::Relaxed);
         }
         at
     }
 
     /// Writes pages to the file until there are no more in memory than may be. Windows before the newest are over,
-    /// mostly, and seldom read.
-    fn make_room(&self) {
-        let windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut windows = windows.values().filter_map(Weak::upgrade).peekable();
+    /// mostly, and seldom read. The caller holds no lock of a shard.
+    pub(super) fn make_room(&self) {
+        if !self.begun.load(Ordering::Relaxed) || self.memory_bytes() <= self.memory_bytes_max {
+            return;
+        }
+        let _writing = match self.writing.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Somebody is at it. A disk that is slower than those who push holds them up at some point.
+            Err(TryLockError::WouldBlock) if self.memory_bytes() / 2 <= self.memory_bytes_max => return,
+            Err(TryLockError::WouldBlock) => self.writing.lock().unwrap_or_else(PoisonError::into_inner),
+        };
+        // Should writing fail, the next page tries again.
+        self.begun.store(false, Ordering::Relaxed);
+        let keep = (self.memory_bytes_max / PAGE_BYTES as u64) as usize;
+        let mut windows = self.all().into_iter().peekable();
         while let Some(pages) = windows.next() {
-            if !self.is_full() {
+            if self.memory_bytes() <= self.memory_bytes_max {
                 return;
             }
-            pages.write_out(if windows.peek().is_some() { 0 } else { self.pages_max });
+            pages.write_out(if windows.peek().is_some() { 0 } else { keep });
         }
     }
 
@@ -119,19 +133,24 @@ pub struct Pages {
     pub(super) start: Timestamp,
     pub(super) end: Timestamp,
     place: Option<Place>,
-    /// `None` if there is no directory, or no file could be made.
-    file: OnceLock<Option<Box<dyn ScratchFile>>>,
+    /// Once there is one.
+    file: OnceLock<Box<dyn ScratchFile>>,
+    /// The log has that none can be made.
+    told: AtomicBool,
     /// So many pages, the first ones, are in the file.
     written: AtomicU64,
     pages: RwLock<InMemory>,
     in_memory: Arc<AtomicU64>,
+    /// Something did not come back as it was pushed.
+    damaged: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct InMemory {
     /// The number of `pages[0]`.
     first: usize,
-    pages: std::collections::VecDeque<Vec<u8>>,
+    /// One that is being written has a second owner, and does not change.
+    pages: VecDeque<Arc<Vec<u8>>>,
 }
 
 impl Pages {
@@ -140,26 +159,47 @@ impl Pages {
         ts.saturating_sub(self.start).clamp(0, i64::from(u32::MAX)) as u32
     }
 
+    /// Whether something did not come back as it was pushed.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_damaged(&self, damaged: bool) {
+        self.damaged.store(damaged, Ordering::Relaxed);
+    }
+
     /// Puts bytes, at most a page of them with their checksum, in and returns where they are, and whether that is a new page.
     fn push(&self, bytes: &[u8]) -> (u64, bool) {
         let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        let begun = inner.pages.back().is_none_or(|p| p.len() + bytes.len() + CHECKSUM > PAGE_BYTES);
+        let InMemory { first, pages } = &mut *inner;
+        let has_room = |page: &mut Vec<u8>| page.len() + bytes.len() + CHECKSUM <= PAGE_BYTES;
+        let begun = !pages.back_mut().and_then(Arc::get_mut).is_some_and(has_room);
         if begun {
-            inner.pages.push_back(Vec::with_capacity(PAGE_BYTES));
+            pages.push_back(Arc::new(Vec::with_capacity(PAGE_BYTES)));
             self.in_memory.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
         }
-        let number = inner.first + inner.pages.len() - 1;
-        let Some(page) = inner.pages.back_mut() else { return (0, begun) };
+        let number = *first + pages.len() - 1;
+        let Some(page) = pages.back_mut().and_then(Arc::get_mut) else { return (0, begun) };
         let at = (number * PAGE_BYTES + page.len()) as u64;
         page.extend_from_slice(bytes);
         page.extend_from_slice(&crc32c(bytes).to_le_bytes());
         (at, begun)
     }
 
-    /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None` if the file cannot be read,
-    /// or has other bytes there than were written.
+    /// Appends the bytes at a place that [`Pages::push`] returned to `out`; `None`, and nothing, if the file cannot be
+    /// read, or has other bytes there than were written.
     #[must_use]
     pub fn read(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
+        let start = out.len();
+        let read = self.read_checked(at, len, out);
+        if read.is_none() {
+            out.truncate(start);
+            self.set_damaged(true);
+        }
+        read
+    }
+
+    fn read_checked(&self, at: u64, len: usize, out: &mut Vec<u8>) -> Option<()> {
         let (number, offset) = ((at / PAGE_BYTES as u64), (at % PAGE_BYTES as u64) as usize);
         if number >= self.written.load(Ordering::Acquire) {
             let inner = self.pages.read().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +209,7 @@ impl Pages {
             }
             // It was written between the two looks.
         }
-        let file = self.file.get()?.as_ref()?;
+        let file = self.file.get()?;
         let start = out.len();
         out.resize(start + len + CHECKSUM, 0);
         file.read_at(&mut out[start..], at).ok()?;
@@ -178,39 +218,47 @@ impl Pages {
         (checksum == crc32c(&out[start..])).then_some(())
     }
 
-    /// Writes all pages but the last `keep` to the file.
+    /// Writes all pages but the last `keep` to the file, each without the lock. One caller at a time.
     fn write_out(&self, keep: usize) {
-        let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-        self.write_first(&mut inner, keep);
-    }
-
-    fn write_first(&self, inner: &mut InMemory, keep: usize) {
-        if inner.pages.len() <= keep {
-            return;
-        }
-        let Some(file) = self.file.get_or_init(|| self.make_file()) else { return };
-        while inner.pages.len() > keep {
-            let Some(page) = inner.pages.front_mut() else { return };
-            // Full length, so that what is pushed after it to a page of its own has its place.
-            page.resize(PAGE_BYTES, 0);
-            if file.write_at(page, (inner.first * PAGE_BYTES) as u64).is_err() {
-                // No room: it stays in memory, and the next page tries again.
+        loop {
+            let (number, page) = {
+                let inner = self.pages.read().unwrap_or_else(PoisonError::into_inner);
+                match inner.pages.front() {
+                    Some(page) if inner.pages.len() > keep => (inner.first, Arc::clone(page)),
+                    _ => return,
+                }
+            };
+            let Some(file) = self.file() else { return };
+            // A page that is not full leaves a hole in the file. What is pushed meanwhile begins another.
+            if file.write_at(&page, (number * PAGE_BYTES) as u64).is_err() {
+                // No room: it stays in memory.
                 return;
             }
+            let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
             inner.first += 1;
-            inner.pages.pop_front();
+            let _written = inner.pages.pop_front();
             self.written.store(inner.first as u64, Ordering::Release);
             self.in_memory.fetch_sub(PAGE_BYTES as u64, Ordering::Relaxed);
         }
     }
 
-    fn make_file(&self) -> Option<Box<dyn ScratchFile>> {
-        let (disk, dir) = self.place.as_ref()?;
-        let made = disk.scratch(dir);
-        made.inspect_err(|error| {
-            tracing::warn!(dir = %dir.display(), %error, "Full chunks of the head stay in memory: no file can be made for them");
-        })
-        .ok()
+    /// The file, made if there is none yet.
+    fn file(&self) -> Option<&dyn ScratchFile> {
+        if self.file.get().is_none() {
+            let (disk, dir) = self.place.as_ref()?;
+            match disk.scratch(dir) {
+                Ok(file) => {
+                    let _only_one_writes = self.file.set(file);
+                }
+                Err(error) if self.told.swap(true, Ordering::Relaxed) => {
+                    tracing::debug!(%error, "Still no file can be made for full chunks of the head");
+                }
+                Err(error) => {
+                    tracing::warn!(dir = %dir.display(), %error, "Full chunks of the head stay in memory: no file can be made for them");
+                }
+            }
+        }
+        self.file.get().map(|file| &**file)
     }
 }
 
@@ -227,8 +275,16 @@ mod tests {
     use crate::storage::disk::RealDisk;
     use crate::storage::disk::sim::{Fault, Kind, SimDisk};
 
+    const MEMORY_BYTES: u64 = 16 << 20;
+    const PAGES_IN_MEMORY: usize = MEMORY_BYTES as usize / PAGE_BYTES;
+
     fn fill(store: &PageStore, pages: &Pages, from: usize, n: usize) -> Vec<u64> {
-        (from..from + n).map(|i| store.push(pages, &[i as u8; 1000][..1 + i % 1000])).collect()
+        let push = |i: usize| {
+            let at = store.push(pages, &[i as u8; 1000][..1 + i % 1000]);
+            store.make_room();
+            at
+        };
+        (from..from + n).map(push).collect()
     }
 
     fn check(pages: &Pages, places: &[u64]) {
@@ -243,11 +299,11 @@ mod tests {
     fn bytes_come_back_from_memory_and_from_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let on_disk = |memory_bytes_max| PageStore::new(Some((&disk, dir.path())), 1, memory_bytes_max);
-        for store in [PageStore::new(None, 1, 0), on_disk(0), on_disk(64 << 20)] {
-            let is_bounded = || assert_eq!(!store.is_full(), store.place.is_some());
+        for place in [None, Some((&disk, dir.path()))] {
+            let store = PageStore::new(place, 1, MEMORY_BYTES);
+            let is_bounded = || assert_eq!(store.memory_bytes() <= MEMORY_BYTES, store.place.is_some());
             let pages = store.window(5);
-            let n = (store.pages_max + 3) * PAGE_BYTES / 500;
+            let n = (PAGES_IN_MEMORY + 3) * PAGE_BYTES / 500;
             let mut places = fill(&store, &pages, 0, n);
             check(&pages, &places);
             is_bounded();
@@ -271,7 +327,7 @@ mod tests {
     fn a_window_that_fits_stays_in_memory_after_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let store = PageStore::new(Some((&disk, dir.path())), 1, 0);
+        let store = PageStore::new(Some((&disk, dir.path())), 1, MEMORY_BYTES);
         let windows: Vec<_> = (0..10).map(|i| store.window(i)).collect();
         let places: Vec<_> = windows.iter().map(|pages| fill(&store, pages, 0, 1000)).collect();
         assert!(windows.iter().all(|pages| pages.file.get().is_none()));
@@ -279,12 +335,21 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_pages_stay_in_memory() {
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let store = PageStore::new(Some((&disk, Path::new("/nonexistent/directory"))), 1, 0);
+    fn pages_stay_in_memory_until_they_can_be_written() {
+        let sim = SimDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, 0);
         let pages = store.window(0);
-        let places = fill(&store, &pages, 0, 2000);
-        pages.write_out(0);
+        // No file can be made for the first two pages; the third time it cannot be written.
+        sim.fail(Fault { at: 0, times: 2, kind: Kind::Io });
+        let mut places = fill(&store, &pages, 0, 1000);
+        assert_eq!(store.memory_bytes(), 2 * PAGE_BYTES as u64);
+        sim.fail(Fault { at: 3, times: 1, kind: Kind::ShortWrite });
+        places.extend(fill(&store, &pages, 1000, 500));
+        assert_eq!(store.memory_bytes(), 3 * PAGE_BYTES as u64);
+        check(&pages, &places);
+        places.extend(fill(&store, &pages, 1500, 500));
+        assert_eq!(store.memory_bytes(), 0);
         check(&pages, &places);
     }
 
@@ -292,7 +357,7 @@ mod tests {
     fn what_comes_back_otherwise_than_it_was_written_is_not_given() {
         let sim = SimDisk::default();
         let disk: Arc<dyn Disk> = Arc::new(sim.clone());
-        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, 0);
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, MEMORY_BYTES);
         let pages = store.window(0);
         let places = fill(&store, &pages, 0, 50);
         // Operation 0 makes the file, 1 writes the page.
@@ -300,7 +365,43 @@ mod tests {
         pages.write_out(0);
         assert_eq!(store.memory_bytes(), 0);
         let read = |i: usize| pages.read(places[i], 1 + i, &mut Vec::new());
+        assert!(!pages.is_damaged());
         let whole = (0..50).filter(|i| read(*i).is_some()).count();
-        assert_eq!(whole, 49);
+        assert_eq!((whole, pages.is_damaged()), (49, true));
+    }
+
+    #[test]
+    fn pushing_writes_nothing() {
+        let sim = SimDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, 0);
+        let pages = store.window(0);
+        let places: Vec<u64> =
+            (0..2000).map(|i| store.push(&pages, &[i as u8; 1000][..1 + i % 1000])).collect();
+        assert_eq!(sim.operations(), 0);
+        store.make_room();
+        assert_eq!((store.memory_bytes(), sim.operations()), (0, 5), "a file and four pages");
+        store.make_room();
+        assert_eq!(sim.operations(), 5, "nothing is left to do");
+        check(&pages, &places);
+    }
+
+    #[test]
+    fn bytes_are_pushed_and_read_while_pages_are_written() {
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
+        let store = PageStore::new(Some((&disk, Path::new("/data"))), 1, 0);
+        let pages = store.window(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for some in 0..20 {
+                        let places = fill(&store, &pages, 0, 100 + some);
+                        check(&pages, &places);
+                    }
+                });
+            }
+        });
+        store.make_room();
+        check(&pages, &fill(&store, &pages, 0, 100));
     }
 }

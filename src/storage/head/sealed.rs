@@ -38,6 +38,10 @@ impl Sealer {
         Sealer { store, ..Sealer::default() }
     }
 
+    pub(super) fn window_start(&self, ts: Timestamp) -> Timestamp {
+        self.store.window_start(ts)
+    }
+
     /// Lets go of pages that may be over.
     pub fn forget_pages(&mut self) {
         self.pages = None;
@@ -45,7 +49,7 @@ impl Sealer {
 
     /// The pages of the window of a time.
     fn pages(&mut self, ts: Timestamp) -> Arc<Pages> {
-        let window_start = self.store.window_start(ts);
+        let window_start = self.window_start(ts);
         match &self.pages {
             Some((start, pages)) if *start == window_start => Arc::clone(pages),
             _ => {
@@ -178,45 +182,51 @@ impl Sealed {
         self.windows().map(|s| u64::from(s.samples)).sum()
     }
 
-    /// Appends the samples in `from..=to` to the columns; `None` if some cannot be read, and then none is.
-    #[must_use]
+    /// Appends the samples in `from..=to` to the columns, as far as they can be read; returns whether that is all.
     pub fn read(
         &self,
         from: Timestamp,
         to: Timestamp,
         out: &mut Samples,
         scratch: &mut ChunkScratch,
-    ) -> Option<()> {
+    ) -> bool {
         scratch.bytes.clear();
         scratch.ends.clear();
+        let mut whole = true;
         for window in self.windows() {
             if window.pages.end <= from {
                 break;
             }
             if window.first() <= to {
-                window.collect(from, to, scratch)?;
+                whole &= window.collect(from, to, scratch).is_some();
             }
         }
-        let begin = out.ts.len();
         let ChunkScratch { ints, bytes, ends } = scratch;
         for i in (0..ends.len()).rev() {
             let start = if i == 0 { 0 } else { ends[i - 1] };
+            let begin = out.ts.len();
             if decode(&bytes[start..ends[i]], from, to, out, ints).is_none() {
                 out.ts.truncate(begin);
                 out.vs.truncate(begin);
-                return None;
+                self.pages.set_damaged(true);
+                whole = false;
             }
         }
-        Some(())
+        whole
     }
 
-    /// Gets the chunks that may have samples in `from..=to`.
+    /// Whether some chunks of the list may be unreadable: some in the same pages are.
+    pub(super) fn may_be_damaged(&self) -> bool {
+        self.windows().any(|s| s.pages.is_damaged())
+    }
+
+    /// Gets the chunks that may have samples in `from..=to`; `None` if one cannot be read, and then none before it: they
+    /// are found through those after them.
     fn collect(&self, from: Timestamp, to: Timestamp, scratch: &mut ChunkScratch) -> Option<()> {
         let mut place = self.newest;
         for _ in 0..self.chunks {
             let start = scratch.bytes.len();
-            self.pages.read(place >> 16, place as usize & 0xffff, &mut scratch.bytes)?;
-            let (header, _) = Header::of(&scratch.bytes[start..])?;
+            let header = self.get(place, &mut scratch.bytes)?;
             if header.first > to {
                 scratch.bytes.truncate(start);
             } else {
@@ -228,6 +238,18 @@ impl Sealed {
             place = header.before;
         }
         Some(())
+    }
+
+    /// Appends the bytes of one chunk; `None`, and nothing, if they cannot be read.
+    fn get(&self, place: u64, bytes: &mut Vec<u8>) -> Option<Header> {
+        let start = bytes.len();
+        self.pages.read(place >> 16, place as usize & 0xffff, bytes)?;
+        let header = Header::of(&bytes[start..]).map(|(header, _)| header);
+        if header.is_none() {
+            bytes.truncate(start);
+            self.pages.set_damaged(true);
+        }
+        header
     }
 
     /// Drops the chunks that end before `before` from a list; returns how many, and the memory that they took.
@@ -247,7 +269,8 @@ impl Sealed {
         if newest.first() < before {
             let had = newest.chunks;
             if newest.count_from(before).is_none() {
-                tracing::error!("The file of the head's full chunks cannot be read");
+                // They stay until they are healed.
+                newest.pages.set_damaged(true);
             }
             chunks += u64::from(had - newest.chunks);
             if newest.chunks == 0 {
@@ -371,6 +394,9 @@ mod tests {
                 if ends {
                     sealer.as_they_are = as_they_are[want.len() % 3];
                     let _bytes = sealer.seal(&mut open, &mut list);
+                    if t % 3 > 0 {
+                        store.make_room();
+                    }
                 }
                 open.append(t, f64::from(v).to_bits());
                 want.push((t, f64::from(v)));
@@ -380,7 +406,7 @@ mod tests {
             let read = |list: &Option<Arc<Sealed>>, from, to| {
                 let mut out = Samples::default();
                 if let Some(list) = list {
-                    list.read(from, to, &mut out, &mut ChunkScratch::default()).unwrap();
+                    assert!(list.read(from, to, &mut out, &mut ChunkScratch::default()));
                 }
                 out.ts.iter().copied().zip(out.vs.iter().copied()).collect::<Vec<_>>()
             };

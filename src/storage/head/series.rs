@@ -70,6 +70,15 @@ pub enum Refusal {
     OutOfOrder,
 }
 
+/// Full chunks that were replaced: chunks and their memory before and after.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Replaced {
+    pub dropped: (u64, u64),
+    pub made: (u64, u64),
+    /// Samples in those that were made.
+    pub samples: u64,
+}
+
 /// One series.
 #[derive(Debug, Default)]
 pub struct HeadSeries {
@@ -388,6 +397,49 @@ impl HeadSeries {
         dropped
     }
 
+    /// The full chunks, if some may be unreadable.
+    pub(super) fn maybe_damaged(&self) -> Option<Arc<Sealed>> {
+        self.sealed.as_ref().filter(|s| s.may_be_damaged()).map(Arc::clone)
+    }
+
+    /// Puts chunks with these samples, ascending in time, in the place of the full chunks, if they are still `before`; samples that
+    /// the open chunk has are left out. `None` if there are others by now.
+    pub(super) fn replace_full_chunks(
+        &mut self,
+        before: &Arc<Sealed>,
+        samples: &[(Timestamp, f64)],
+        sealer: &mut Sealer,
+    ) -> Option<Replaced> {
+        if !self.sealed.as_ref().is_some_and(|s| Arc::ptr_eq(s, before)) {
+            return None;
+        }
+        let mut done = Replaced {
+            dropped: Sealed::drop_before(&mut self.sealed, Timestamp::MAX),
+            ..Replaced::default()
+        };
+        let end = if self.floats.is_empty() { Timestamp::MAX } else { self.floats.first_ts() };
+        let samples = &samples[..samples.partition_point(|(t, _)| *t < end)];
+        let mut count = |bytes: Option<usize>| {
+            if let Some(bytes) = bytes {
+                done.made.0 += 1;
+                done.made.1 += bytes as u64;
+            }
+        };
+        let (mut open, mut window) = (OpenChunk::default(), None);
+        for (t, v) in samples {
+            // All samples of a chunk are of one window.
+            let window_of_t = Some(sealer.window_start(*t));
+            if window != window_of_t || !open.has_room(*t) {
+                count(sealer.seal(&mut open, &mut self.sealed));
+                window = window_of_t;
+            }
+            open.append(*t, v.to_bits());
+        }
+        count(sealer.seal(&mut open, &mut self.sealed));
+        done.samples = samples.len() as u64;
+        Some(done)
+    }
+
     /// Whether it holds no sample.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -559,7 +611,7 @@ impl SeriesPart {
         cuts
     }
 
-    /// Appends the samples in `from..=to` to the columns; returns whether all of them could be read.
+    /// Appends the samples in `from..=to` to the columns, as far as they can be read; returns whether that is all.
     pub fn read(
         &self,
         from: Timestamp,
@@ -568,11 +620,7 @@ impl SeriesPart {
         scratch: &mut ChunkScratch,
     ) -> bool {
         let begin = (out.ts.len(), out.hist_ts.len());
-        let sealed = self.sealed.as_ref().map(|s| s.read(from, to, out, scratch));
-        let whole = sealed != Some(None);
-        if !whole {
-            tracing::error!("The file of the head's full chunks cannot be read");
-        }
+        let whole = self.sealed.as_ref().is_none_or(|s| s.read(from, to, out, scratch));
         self.open.read(from, to, &mut out.ts, &mut out.vs);
         match &self.rare {
             None => out.pad_starts(),

@@ -90,6 +90,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64, unknown_late: Unknown
             Work::Section(place) => {
                 if let Some(section) = segment.section(place) {
                     worker.section(section);
+                    db.head.make_room();
                 }
             }
         }
@@ -118,6 +119,8 @@ impl Worker<'_> {
     fn all_waiting(&mut self) {
         for run in std::mem::take(&mut self.queues.runs) {
             self.waiting(run);
+            // Nobody waits for the locks that this worker holds.
+            self.db.head.make_room();
         }
     }
 
