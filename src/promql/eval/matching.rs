@@ -173,7 +173,7 @@ struct Join<'a, 'c> {
     out: Columns,
     rows: HashMap<Labels, usize, RandomState>,
     /// For each row of `out`: what it was made of so far, as (signature, many, one).
-    contributors: Vec<Vec<(usize, usize, usize)>>,
+    contributors: Vec<Vec<(usize, Side, Side)>>,
 }
 
 fn pairs(labels: &Labels) -> Vec<(&str, &str)> {
@@ -295,18 +295,25 @@ impl Join<'_, '_> {
             return Ok(None);
         }
         let steps = self.many.steps;
-        let matched = match self.matching.fill_right {
-            Some(_) => vec![true; steps],
-            None => presence(self.one, s.one.iter().copied(), &mut self.pace)?,
-        };
-        for step in (0..steps).filter(|step| matched[*step]) {
-            self.pace.work(s.many.len())?;
-            let present = s.many.iter().filter(|row| self.many.kinds[**row * steps + step] != ABSENT);
-            if present.count() > 1 {
+        let matched = presence(self.one, s.one.iter().copied(), &mut self.pace)?;
+        let fill = self.matching.fill_right.map(Side::Fill);
+        for step in (0..steps).filter(|step| matched[*step] || fill.is_some()) {
+            self.pace.work(s.many.len() + s.one.len())?;
+            let row = |row: &&usize| self.one.kinds[**row * steps + step] != ABSENT;
+            let Some(one) = s.one.iter().find(row).map(|row| Side::Row(*row)).or(fill) else { continue };
+            if s.many.iter().filter(|row| self.goes_with(Side::Row(**row), one, step)).nth(1).is_some() {
                 return Ok(Some(Clash { step, one: None }));
             }
         }
         Ok(None)
+    }
+
+    /// Whether the two sides have points at a step that the operator goes with, be it that a comparison drops them.
+    fn goes_with(&self, many: Side, one: Side, step: usize) -> bool {
+        let (m, o) = (many.element(self.many, step), one.element(self.one, step));
+        let (l, r) = if self.swapped { (o, m) } else { (m, o) };
+        let (Some(l), Some(r)) = (l, r) else { return false };
+        !matches!(apply(self.binary.op, l, r, &self.ctx.notes, self.pos), Result2::Nothing)
     }
 
     /// The labels of the match group that `labels` belongs to.
@@ -366,8 +373,7 @@ impl Join<'_, '_> {
             }
             (Side::Fill(_), Side::Fill(_)) => return Ok(()),
         };
-        let id = |side: Side| if let Side::Row(row) = side { row } else { usize::MAX };
-        let contributor = (signature, id(many), id(one));
+        let contributor = (signature, many, one);
         let row = match self.rows.get(&labels) {
             Some(row) => {
                 let row = *row;
@@ -443,23 +449,21 @@ impl Join<'_, '_> {
     }
 
     /// With grouping, the result's labels have to tell apart the matches of one signature.
-    fn check_unique(&mut self, row: usize, new: (usize, usize, usize), taken: Option<&[bool]>) -> Result<()> {
+    fn check_unique(&mut self, row: usize, new: (usize, Side, Side), taken: Option<&[bool]>) -> Result<()> {
         if self.matching.cardinality == Cardinality::OneToOne {
             return Ok(());
         }
         let steps = self.out.steps;
-        let pace = &mut self.pace;
-        let has = |columns: &Part, row: usize, step: usize| {
-            row == usize::MAX || columns.kinds[row * steps + step] != ABSENT
-        };
-        let both =
-            |(_, m, o): (usize, usize, usize), step: usize| has(self.many, m, step) && has(self.one, o, step);
-        let earlier = self.contributors[row].iter().filter(|c| c.0 == new.0);
-        for c in earlier {
-            pace.work(steps)?;
+        let is_fill = |side: Side| matches!(side, Side::Fill(_));
+        for i in 0..self.contributors[row].len() {
+            let (signature, many, one) = self.contributors[row][i];
+            if signature != new.0 || is_fill(one) != is_fill(new.2) {
+                continue;
+            }
+            self.pace.work(2 * steps)?;
             let clash = (0..steps)
                 .filter(|s| !taken.is_some_and(|t| t[*s]))
-                .any(|s| both(*c, s) && both(new, s) && (c.2 == usize::MAX) == (new.2 == usize::MAX));
+                .any(|s| self.goes_with(many, one, s) && self.goes_with(new.1, new.2, s));
             if clash {
                 return fail("multiple matches for labels: grouping labels must ensure unique matches");
             }
