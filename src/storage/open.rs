@@ -5,6 +5,7 @@
 //! DIR/blocks/A-B.block     blocks by the range of time that they answer for
 //! DIR/wal/N.wal            segments of the WAL
 //! DIR/wal/N.checkpoint     the series that segments since N, and retained ones before, take for known
+//! DIR/wal/N.checkpoint2    the same once more
 //! DIR/tombstones           what is deleted
 //! DIR/import/              what an import has read and not put in place
 //! DIR/snapshots/NAME/      copies that open as data directories
@@ -30,7 +31,7 @@ use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
 use super::snapshot;
 use super::tombstones::{self, Tombstones};
-use super::wal::log::{CHECKPOINT, FILE_MAGIC, SEGMENT, Segment, file_path};
+use super::wal::log::{CHECKPOINT, CHECKPOINT_COPY, FILE_MAGIC, SEGMENT, Segment, file_path};
 use super::wal::{Wal, WalOptions};
 use crate::model::Timestamp;
 
@@ -124,6 +125,7 @@ impl Db {
         refuse_newer(&*disk, &blocks_dir, block::EXTENSION, block::MAGIC)?;
         refuse_newer(&*disk, &wal_dir, SEGMENT, FILE_MAGIC)?;
         refuse_newer(&*disk, &wal_dir, CHECKPOINT, FILE_MAGIC)?;
+        refuse_newer(&*disk, &wal_dir, CHECKPOINT_COPY, FILE_MAGIC)?;
         let tombstones = tombstones::path_in(path);
         if disk.exists(&tombstones) {
             refuse_newer_file(&*disk, &tombstones, tombstones::MAGIC)?;

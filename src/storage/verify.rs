@@ -11,7 +11,7 @@ use super::open::{blocks_dir, lock_to_read, wal_dir};
 use super::replay::Lengths;
 use super::tombstones::Tombstones;
 use super::wal::frame::{self, Section};
-use super::wal::log::{CHECKPOINT, SEGMENT, file_path, numbered_files};
+use super::wal::log::{CHECKPOINT, CHECKPOINT_COPY, SEGMENT, file_path, numbered_files};
 use super::wal::replay::{Damage, Torn, scan};
 use crate::model::Timestamp;
 
@@ -78,7 +78,8 @@ pub(super) fn verify_on(
         Ok(files)
     };
     let (segments, checkpoints) = (numbered(SEGMENT).map_err(failed)?, numbered(CHECKPOINT).map_err(failed)?);
-    let all_wal = segments.iter().chain(&checkpoints);
+    let copies = numbered(CHECKPOINT_COPY).map_err(failed)?;
+    let all_wal = segments.iter().chain(&checkpoints).chain(&copies);
     let all = blocks.iter().map(|b| b.1).chain(all_wal.map(|f| f.1)).sum();
     let mut ranges: Vec<((Timestamp, Timestamp), PathBuf)> = Vec::new();
     for (path, bytes) in &blocks {
@@ -103,8 +104,8 @@ pub(super) fn verify_on(
     }
     let all_from = checkpoints.last().map_or(0, |c| c.0);
     let lengths = Lengths { all_from, found: segments.iter().copied().collect() };
-    for (files, extension) in [(&segments, SEGMENT), (&checkpoints, CHECKPOINT)] {
-        let is_checkpoint = extension == CHECKPOINT;
+    for (files, extension) in [(&segments, SEGMENT), (&checkpoints, CHECKPOINT), (&copies, CHECKPOINT_COPY)] {
+        let is_checkpoint = extension != SEGMENT;
         for (number, size) in files {
             *if is_checkpoint { &mut done.checkpoints } else { &mut done.segments } += 1;
             let path = &file_path(&wal, *number, extension);

@@ -17,7 +17,7 @@ use crate::storage::head::{SERIES_MAX, SHARDS, generation_of, id_of};
 use crate::storage::open::at_path;
 use crate::storage::progress::ReplayProgress;
 use crate::storage::wal::frame::{self, Section};
-use crate::storage::wal::log::{CHECKPOINT, SEGMENT, Segment, file_path, numbered_files};
+use crate::storage::wal::log::{CHECKPOINT, CHECKPOINT_COPY, SEGMENT, Segment, file_path, numbered_files};
 use crate::storage::wal::replay::{Damage, Lost, Torn, scan};
 
 /// The log says after so many segments how far the replay is.
@@ -38,7 +38,13 @@ impl Db {
         if self.options.read_only && !self.disk.exists(wal_dir) {
             return Ok((Vec::new(), 0));
         }
-        let checkpoints = numbered_files(&*self.disk, wal_dir, CHECKPOINT)?;
+        let mut checkpoints: Vec<(u64, &str)> = Vec::new();
+        for extension in [CHECKPOINT, CHECKPOINT_COPY] {
+            let files = numbered_files(&*self.disk, wal_dir, extension)?;
+            checkpoints.extend(files.into_iter().map(|(number, _)| (number, extension)));
+        }
+        // Each before its copy.
+        checkpoints.sort_unstable();
         let segments = numbered_files(&*self.disk, wal_dir, SEGMENT)?;
         let mut replay = Replay {
             db: self,
@@ -52,12 +58,13 @@ impl Db {
             generation_max: 0,
         };
         // The newest is enough, unless it is damaged: then everything that names a series is welcome.
-        let mut known_before = 0;
-        for (number, _) in &checkpoints {
-            if replay.checkpoint(&file_path(wal_dir, *number, CHECKPOINT))? {
-                known_before = *number;
+        let mut known_before = None;
+        for (number, extension) in &checkpoints {
+            if known_before != Some(*number) && replay.checkpoint(&file_path(wal_dir, *number, extension))? {
+                known_before = Some(*number);
             }
         }
+        let known_before = known_before.unwrap_or(0);
         let numbers: Vec<u64> = segments.iter().map(|s| s.0).collect();
         let ended = replay.segments(wal_dir, &numbers, known_before, progress)?;
         progress.end();

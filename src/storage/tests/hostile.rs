@@ -307,3 +307,36 @@ fn garbage_in_the_place_of_the_last_segment_is_told() {
     drop(storage);
     assert_eq!(Storage::open(o).unwrap().stats().damaged, 0, "it was set aside");
 }
+
+#[test]
+fn a_damaged_checkpoint_costs_no_sample() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = small(dir.path());
+    let storage = Storage::open(o.clone()).unwrap();
+    // The segments that named the series first are gone with their blocks.
+    for t in 0..80 {
+        rounds(&storage, 0..3, t..t + 1);
+        assert_eq!(storage.maintain(t * 100).failure, None);
+    }
+    drop(storage);
+    let wal = dir.path().join("wal");
+    let checkpoint = files(&wal, "checkpoint").remove(0);
+    let whole = fs::read(&checkpoint).unwrap();
+    let check = |damaged| {
+        let storage = Storage::open(StorageOptions { read_only: true, ..o.clone() }).unwrap();
+        let stats = storage.stats();
+        assert_eq!((samples(&storage), stats.damaged, stats.lost_samples), (240, damaged, 0));
+    };
+    check(0);
+    let mut bytes = whole.clone();
+    bytes[whole.len() / 2] ^= 1;
+    fs::write(&checkpoint, &bytes).unwrap();
+    check(1);
+    fs::remove_file(&checkpoint).unwrap();
+    check(0);
+    // Both: then the series have no name.
+    fs::write(&checkpoint, &bytes).unwrap();
+    fs::write(files(&wal, "checkpoint2").remove(0), &bytes).unwrap();
+    let storage = Storage::open(o.clone()).unwrap();
+    assert!(storage.stats().lost_samples > 0 && samples(&storage) < 240);
+}

@@ -28,6 +28,8 @@ pub const FILE_MAGICS_BEFORE: [[u8; 8]; 2] = [*b"SGWAL\0\0\x02", *b"SGWAL\0\0\x0
 
 pub const SEGMENT: &str = "wal";
 pub const CHECKPOINT: &str = "checkpoint";
+/// The same once more: the only other place that names a series may be gone by then.
+pub const CHECKPOINT_COPY: &str = "checkpoint2";
 
 /// The log takes nothing while the disk has less room than this, so that blocks, checkpoints and the alerts' state,
 /// which free room or are small, can still be written …
@@ -391,9 +393,11 @@ impl Wal {
         // It is all that names the series of the segments that go.
         disk::write_whole(disk, &path, fill, |path| verify_whole(disk, path))?;
         disk.sync_dir(&self.dir)?;
-        for (old, _) in numbered_files(disk, &self.dir, CHECKPOINT)? {
-            if old < number {
-                disk.remove(&file_path(&self.dir, old, CHECKPOINT))?;
+        for extension in [CHECKPOINT, CHECKPOINT_COPY] {
+            for (old, _) in numbered_files(disk, &self.dir, extension)? {
+                if old < number {
+                    disk.remove(&file_path(&self.dir, old, extension))?;
+                }
             }
         }
         let mut state = self.lock();
@@ -404,6 +408,19 @@ impl Wal {
         state.ended.retain(|s| !superfluous(s));
         state.room = 0;
         drop(state);
+        disk.sync_dir(&self.dir)?;
+        if let Err(error) = self.copy_checkpoint(number) {
+            tracing::warn!(checkpoint = %path.display(), %error, "A checkpoint of the WAL has no copy");
+        }
+        Ok(())
+    }
+
+    /// Last of all, when there is room again. It is read only where the checkpoint is damaged, so nothing waits for it.
+    fn copy_checkpoint(&self, number: u64) -> io::Result<()> {
+        let disk = &*self.disk;
+        let bytes = disk.read(&file_path(&self.dir, number, CHECKPOINT))?;
+        let path = file_path(&self.dir, number, CHECKPOINT_COPY);
+        disk::write_whole(disk, &path, |out| out.write_all(&bytes), |path| verify_whole(disk, path))?;
         disk.sync_dir(&self.dir)
     }
 
