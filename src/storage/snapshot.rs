@@ -79,6 +79,10 @@ impl Db {
         let ring = self.ring();
         let mut all = Tombstones::default();
         for block in ring.blocks.iter() {
+            if block.is_damaged() {
+                let reason = format!("{} is damaged; it is set aside soon", block.path().display());
+                return Err(io::Error::other(reason));
+            }
             disk::link_or_copy(disk, block.path(), &blocks_dir(to))?;
             all.blocks.extend(block.deleted().map(|d| (block.footer().identity(), (*d).clone())));
         }

@@ -340,3 +340,24 @@ fn a_damaged_checkpoint_costs_no_sample() {
     let storage = Storage::open(o.clone()).unwrap();
     assert!(storage.stats().lost_samples > 0 && samples(&storage) < 240);
 }
+
+#[test]
+fn no_snapshot_is_made_of_a_block_that_is_known_to_be_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(small(dir.path())).unwrap();
+    rounds(&storage, 0..3, 0..24);
+    storage.seal_all().unwrap();
+    drop(storage);
+    let block = files(&dir.path().join("blocks"), "block").remove(0);
+    let mut bytes = fs::read(&block).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&block, bytes).unwrap();
+    let storage = Storage::open(small(dir.path())).unwrap();
+    assert!(samples(&storage) < 72);
+    let refused = storage.snapshot("a", false).unwrap_err().to_string();
+    assert!(refused.contains(block.to_str().unwrap()) && refused.contains("damaged"), "{refused}");
+    assert!(!dir.path().join("snapshots/a").exists() && !dir.path().join("snapshots/a.tmp").exists());
+    assert_eq!(storage.maintain(2400).blocks_set_aside, 1);
+    let copy = Storage::open(small(&storage.snapshot("a", false).unwrap())).unwrap();
+    assert_eq!((samples(&copy), copy.stats().damaged), (samples(&storage), 0));
+}
