@@ -585,16 +585,34 @@ impl Db {
     /// The newest block says until when all is sealed, and what is deleted of it is known by it alone: without it a replay
     /// would take for the head's what the WAL still has of its time. So an empty one stays in its place.
     fn remove_oldest(&self, oldest: Timestamp, more: u64, done: &mut Maintained) {
-        let ring = self.ring();
-        let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
-        let mut bytes = wal_bytes + more + ring.blocks.iter().map(|b| b.bytes()).sum::<u64>();
-        let mut changed = false;
-        for (i, block) in ring.blocks.iter().enumerate() {
-            let too_large =
-                self.options.retention_bytes.is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART);
+        let too_large = |bytes: u64| {
+            self.options.retention_bytes.is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART)
+        };
+        let is_past = |block: &Block| {
             let footer = block.footer();
             let newest = if footer.samples == 0 { footer.range.1 - 1 } else { footer.ts.1 };
-            if newest >= oldest && !too_large {
+            newest < oldest
+        };
+        let all_bytes = |ring: &Ring| {
+            let wal_bytes = self.wal.as_ref().map_or(0, Wal::bytes);
+            wal_bytes + more + ring.blocks.iter().map(|b| b.bytes()).sum::<u64>()
+        };
+        let mut ring = self.ring();
+        if let (Some(dir), Some(first)) = (&self.dir, ring.blocks.first())
+            && (is_past(first) || too_large(all_bytes(&ring)))
+        {
+            // Late samples meet their block before it goes: what it keeps out must not be there when it is gone.
+            if let Err(error) = self.merge_late(&dir.path) {
+                fail(done, "Late samples cannot be put into their blocks", &error);
+            }
+            ring = self.ring();
+        }
+        let mut bytes = all_bytes(&ring);
+        let mut changed = false;
+        for (i, block) in ring.blocks.iter().enumerate() {
+            let too_large = too_large(bytes);
+            let footer = block.footer();
+            if !is_past(block) && !too_large {
                 break;
             }
             bytes -= block.bytes();

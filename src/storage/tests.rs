@@ -729,6 +729,30 @@ fn late_samples_that_conflict_with_their_block_are_counted() {
 }
 
 #[test]
+fn a_late_sample_does_not_outlive_the_block_that_keeps_it_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions {
+        window_ms: HOUR,
+        retention_ms: 10 * HOUR,
+        out_of_order_window_ms: 100 * HOUR,
+        ..options(dir.path())
+    };
+    let storage = Storage::open(o.clone()).unwrap();
+    put(&storage, 1, 1.0);
+    storage.seal_all().unwrap();
+    put(&storage, 2 * HOUR, 2.0);
+    storage.seal_all().unwrap();
+    put(&storage, 9 * HOUR, 3.0);
+    assert_eq!(put(&storage, 1, 9.0).samples_out_of_order, 1);
+    drop(storage);
+    let storage = Storage::open(o).unwrap();
+    let all = || query(&storage, &[], ALWAYS.0, ALWAYS.1).remove(0).1;
+    assert_eq!(all().vs, [1.0, 2.0, 3.0]);
+    storage.maintain(11 * HOUR);
+    assert_eq!((all().ts, all().vs), (vec![2 * HOUR, 9 * HOUR], vec![2.0, 3.0]));
+}
+
+#[test]
 fn a_late_sample_that_was_deleted_stays_away() {
     let dir = tempfile::tempdir().unwrap();
     let o = StorageOptions { window_ms: HOUR, out_of_order_window_ms: 100 * HOUR, ..options(dir.path()) };
