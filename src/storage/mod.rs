@@ -18,7 +18,7 @@
 //!
 //! Invariants:
 //! - Acknowledged means recoverable: a committed batch is in the WAL before it is visible.
-//! - A selection sees a batch whole or not at all (see `appender`).
+//! - A selection sees a batch whole or not at all (see `appender::commit`).
 //! - The blocks answer for the time before `sealed_until`, the head for the time from then on, and never both; only
 //!   samples that came late for a block stand beside it until it is written anew (see `late`).
 //! - Nothing here reads a clock or starts a task: time comes with [`Storage::maintain`].
