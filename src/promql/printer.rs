@@ -17,6 +17,8 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Number(v) => f.write_str(&format_number(*v)),
+            // A zero keeps its sign, which is that of what is divided by it.
+            ExprKind::Duration(v) if *v == 0.0 && v.is_sign_negative() => f.write_str("-0s"),
             ExprKind::Duration(v) => f.write_str(&format_duration_ms((v * 1000.0).round() as i64)),
             ExprKind::String(s) => f.write_str(&quoted(s)),
             ExprKind::Paren(inner) => write!(f, "({inner})"),

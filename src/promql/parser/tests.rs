@@ -63,6 +63,7 @@ fn reads_every_kind_of_expression() {
         "topk(3, up)",
         "count_values(\"v\", up)",
         "limit_ratio(-0.5, up)",
+        "1 / -0s",
         "a + b",
         "a == bool on (x) b",
         "a * on (x) group_left (y, z) b",
