@@ -19,7 +19,7 @@ use super::{IngestError, IngestMetrics};
 use crate::exposition::remote_write::{
     Encoding, Item, LabelPairs, TimeSeries, Value, WireError, WriteRequest, decompress,
 };
-use crate::model::{FloatHistogram, LabelSets, Labels, Span, Timestamp};
+use crate::model::{FloatHistogram, Labels, Span, Timestamp};
 use crate::storage::{
     AppendError, Appender, CommitStats, Exemplar, ExemplarError, SampleValue, SeriesRef, StorageError,
 };
@@ -419,7 +419,8 @@ impl<'a> Append<'a> {
         while unknown.peek().is_some() {
             let bytes = unknown.peek().map_or(0, |p| p.labels_len as usize);
             let bytes = bytes.saturating_mul(RESOLVE_AT_ONCE).min(RESOLVE_BYTES_EXPECTED_MAX);
-            let mut sets = LabelSets::with_capacity(RESOLVE_AT_ONCE, bytes);
+            let mut sets = self.app.label_sets();
+            sets.reserve(RESOLVE_AT_ONCE, bytes);
             while sets.len() < RESOLVE_AT_ONCE
                 && let Some(part) = unknown.next()
             {

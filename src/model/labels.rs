@@ -291,6 +291,18 @@ impl LabelSets {
         LabelSets { packed: String::with_capacity(bytes), ends: Vec::with_capacity(sets) }
     }
 
+    /// Makes room for `sets` more sets of `bytes` bytes altogether.
+    pub fn reserve(&mut self, sets: usize, bytes: usize) {
+        self.packed.reserve(bytes);
+        self.ends.reserve(sets);
+    }
+
+    /// Takes all sets out; their memory is used again.
+    pub fn clear(&mut self) {
+        self.packed.clear();
+        self.ends.clear();
+    }
+
     /// Adds a set; the pairs as in [`Labels::from_sorted`].
     pub fn push_sorted<'a>(&mut self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
         pairs.into_iter().for_each(|(name, value)| push_pair(&mut self.packed, name, value));

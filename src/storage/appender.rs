@@ -95,6 +95,12 @@ impl Appender {
         lookups[0].series
     }
 
+    /// An empty list for [`Appender::series_all`], maybe with the memory of one from before.
+    #[must_use]
+    pub fn label_sets(&self) -> LabelSets {
+        self.db.unlogged_memory.take()
+    }
+
     /// The same for many at once, which costs less for each: the answers, in the order of `sets`, are put into
     /// `series`. Readers wait meanwhile if some are new, so let it be some hundreds.
     pub fn series_all(&mut self, sets: LabelSets, series: &mut Vec<Result<SeriesRef, AppendError>>) {
@@ -111,7 +117,9 @@ impl Appender {
                 lookups.push(Lookup { hash, series: found.ok_or(AppendError::UnknownSeries) });
             }
         }
-        if !all_known {
+        if all_known {
+            self.db.unlogged_memory.give_back(sets);
+        } else {
             self.create(sets, &mut lookups);
         }
         series.clear();
@@ -160,7 +168,7 @@ impl Appender {
         db.metrics.series.set(index.labels.len());
         if !logged && !created.is_empty() {
             // Before anybody else can find them: who logs a series first has to have its labels.
-            let sets = Arc::new(UnloggedSets::new(sets, &db.unlogged_bytes));
+            let sets = Arc::new(UnloggedSets::new(sets, &db.unlogged_memory));
             let mut unlogged = lock(&db.unlogged);
             unlogged.reserve(created.len());
             for i in created {

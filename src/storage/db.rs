@@ -66,20 +66,57 @@ pub(super) struct SeriesIndex {
 pub(super) struct UnloggedSets {
     pub sets: LabelSets,
     bytes: u64,
-    all_bytes: Arc<AtomicU64>,
+    memory: Arc<UnloggedMemory>,
+}
+
+/// What all of them take, and memory for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct UnloggedMemory {
+    bytes: AtomicU64,
+    spare: Mutex<Vec<LabelSets>>,
+}
+
+/// So many sets of labels are kept for their memory: those of two requests that bring many new series. Memory that was
+/// given back in between would be cleared anew by the system, again and again while series come.
+const SPARE_SETS: usize = 16;
+/// … if they are not larger.
+const SPARE_SETS_BYTES: usize = 128 << 10;
+
+impl UnloggedMemory {
+    /// Bytes of labels that are held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// No sets yet, maybe with room for some.
+    pub fn take(&self) -> LabelSets {
+        lock(&self.spare).pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of sets that are not needed any more.
+    pub fn give_back(&self, mut sets: LabelSets) {
+        if sets.heap_bytes() <= SPARE_SETS_BYTES {
+            sets.clear();
+            let mut spare = lock(&self.spare);
+            if spare.len() < SPARE_SETS {
+                spare.push(sets);
+            }
+        }
+    }
 }
 
 impl UnloggedSets {
-    pub fn new(sets: LabelSets, all_bytes: &Arc<AtomicU64>) -> Self {
+    pub fn new(sets: LabelSets, memory: &Arc<UnloggedMemory>) -> Self {
         let bytes = sets.heap_bytes() as u64;
-        all_bytes.fetch_add(bytes, Ordering::Relaxed);
-        UnloggedSets { sets, bytes, all_bytes: Arc::clone(all_bytes) }
+        memory.bytes.fetch_add(bytes, Ordering::Relaxed);
+        UnloggedSets { sets, bytes, memory: Arc::clone(memory) }
     }
 }
 
 impl Drop for UnloggedSets {
     fn drop(&mut self) {
-        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.give_back(std::mem::take(&mut self.sets));
     }
 }
 
@@ -116,7 +153,7 @@ pub(super) struct Db {
     pub selects: SelectCache,
     /// The labels of series that the WAL does not have yet: which of the sets that were made series together.
     pub unlogged: Mutex<HashMap<SeriesRef, (Arc<UnloggedSets>, u32), foldhash::fast::RandomState>>,
-    pub unlogged_bytes: Arc<AtomicU64>,
+    pub unlogged_memory: Arc<UnloggedMemory>,
     pub wal: Option<Wal>,
     pub ring: RwLock<Ring>,
     pub metadata: RwLock<BTreeMap<String, Metadata>>,
@@ -227,7 +264,7 @@ impl Db {
         let samples = self.chunk_bytes.load(Ordering::Relaxed) + self.open_bytes.load(Ordering::Relaxed);
         let labels = &index.labels;
         let series = labels.len() * SERIES_BYTES + labels.entries() * LABEL_BYTES + labels.text_bytes();
-        let unlogged = self.unlogged_bytes.load(Ordering::Relaxed);
+        let unlogged = self.unlogged_memory.bytes();
         series + unlogged + self.selects.bytes() + samples + self.head.histogram_bytes()
     }
 

@@ -74,7 +74,7 @@ impl Db {
                 metrics.select_cache_misses.clone(),
             ),
             unlogged: Default::default(),
-            unlogged_bytes: Default::default(),
+            unlogged_memory: Default::default(),
             wal: None,
             ring: Default::default(),
             metadata: Default::default(),

@@ -46,7 +46,6 @@ pub fn decompress(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecompressError> {
-    out.clear();
     match encoding {
         Encoding::Snappy => {
             let corrupt =
@@ -55,12 +54,14 @@ pub fn decompress(
             if len > limit {
                 return Err(DecompressError::TooLarge { limit });
             }
+            // All of it is written anew, so what stands there from before need not be cleared.
             out.resize(len, 0);
             let written = snap::raw::Decoder::new().decompress(body, out).map_err(corrupt)?;
             out.truncate(written);
             Ok(())
         }
         Encoding::Zstd => {
+            out.clear();
             let corrupt =
                 |e: std::io::Error| DecompressError::Corrupt { encoding: "zstd", reason: e.to_string() };
             let mut decoder = zstd::stream::read::Decoder::new(body).map_err(corrupt)?;

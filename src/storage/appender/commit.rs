@@ -14,8 +14,10 @@ use crate::storage::api::{AppendError, CommitStats, SampleValue, SeriesRef, Stor
 use crate::storage::db::{Db, UnloggedSets, lock};
 use crate::storage::head::{Guards, Refusal, id_of, shard_of};
 use crate::storage::wal::LoggedSample;
-use crate::storage::wal::pieces::{SECTION_ITEMS, histogram_bytes, pieces, sample_bytes};
+use crate::storage::wal::pieces::{SECTION_ITEMS, histogram_bytes, pieces, sample_bytes, series_pieces};
 
+/// Room for so many series that are not logged yet is kept: what a few senders at once make new. It is half a megabyte.
+const UNLOGGED_KEPT: usize = 1 << 14;
 /// What a series takes in a section besides its labels.
 const SERIES_BYTES: usize = 16;
 
@@ -288,17 +290,19 @@ impl Db {
             newest.max(self.max_ts.load(Ordering::Relaxed).saturating_add(1))
         };
         batch.out_of_order = out_of_order;
+        // Held to the end: the last of its labels are let go without a lock.
+        let mut labels: Vec<(SeriesRef, (Arc<UnloggedSets>, u32))> = Vec::with_capacity(batch.to_log.len());
         if !batch.to_log.is_empty() {
-            let labels: Vec<(SeriesRef, (Arc<UnloggedSets>, u32))> = {
+            {
                 let unlogged = lock(&self.unlogged);
-                batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))).collect()
-            };
+                labels.extend(batch.to_log.iter().filter_map(|s| Some((*s, unlogged.get(s)?.clone()))));
+            }
             // Texts have their lengths before them there as well, never in twice as many bytes.
             let bytes = |(_, (sets, i)): &(SeriesRef, (Arc<UnloggedSets>, u32))| {
                 2 * sets.sets.get(*i as usize).as_packed().len() + SERIES_BYTES
             };
             let mut again = Vec::new();
-            for some in pieces(&labels, bytes) {
+            for some in series_pieces(&labels, bytes) {
                 let at = batch.frame.len();
                 batch.frame.series(some.iter().map(|(s, (sets, i))| (*s, sets.sets.get(*i as usize).iter())));
                 batch.series_again.raw_series(&batch.frame.bytes()[at..], some.len());
@@ -339,7 +343,7 @@ impl Db {
             for series in &batch.to_log {
                 unlogged.remove(series);
             }
-            if unlogged.is_empty() && unlogged.capacity() > SECTION_ITEMS {
+            if unlogged.is_empty() && unlogged.capacity() > UNLOGGED_KEPT {
                 unlogged.shrink_to_fit();
             }
         }

@@ -36,8 +36,10 @@ pub struct HeadIndex {
     /// The pairs of the series that came last: the next one shares most of them.
     last: Vec<Run>,
     last_id: u32,
-    /// Whether the postings do not have the runs in `last` yet; see [`HeadIndex::settle`].
+    /// Whether the postings do not have the runs in `last` yet, nor `live` the ids from `unsettled_from` to `last_id`; see
+    /// [`HeadIndex::settle`].
     unsettled: bool,
+    unsettled_from: u32,
     /// Memory to work in.
     new: Vec<Run>,
     live: RoaringBitmap,
@@ -137,9 +139,11 @@ impl HeadIndex {
         self.series.insert(id, runs.iter().map(|r| r.pair));
         self.new = std::mem::replace(&mut self.last, runs);
         self.last_id = id;
-        self.unsettled = true;
+        if !std::mem::replace(&mut self.unsettled, true) {
+            self.unsettled_from = id;
+        }
         self.arrivals.note(id);
-        self.count += u64::from(self.live.insert(id));
+        self.count += 1;
         self.by_labels.insert(hash.0, id);
     }
 
@@ -147,6 +151,7 @@ impl HeadIndex {
     /// pairs, so what is entered is runs.
     pub fn settle(&mut self) {
         if std::mem::take(&mut self.unsettled) {
+            self.live.insert_range(self.unsettled_from..=self.last_id);
             let last = std::mem::take(&mut self.last);
             last.iter().for_each(|run| self.enter(*run));
             self.last = last;
@@ -376,7 +381,13 @@ impl HeadIndex {
         self.entries
     }
 
-    /// The ids of all series.
+    /// Whether there is a series with this id.
+    #[must_use]
+    pub fn has(&self, id: u32) -> bool {
+        self.live.contains(id) || self.unsettled && (self.unsettled_from..=self.last_id).contains(&id)
+    }
+
+    /// The ids of all series, after [`HeadIndex::settle`].
     #[must_use]
     pub fn live(&self) -> &RoaringBitmap {
         &self.live
@@ -520,6 +531,7 @@ mod tests {
             for (insert, i) in ops.into_iter().flat_map(|(insert, i, n)| (i..i + n).map(move |i| (insert, i))) {
                 let l = labels(i);
                 prop_assert_eq!(index.find(&l), model.get(&l).copied());
+                prop_assert_eq!(index.has(i as u32), model.contains_key(&l));
                 if insert && !model.contains_key(&l) {
                     index.insert_hashed(i as u32, index.hash(l.borrowed()), l.borrowed());
                     model.insert(l, i as u32);
@@ -546,6 +558,7 @@ mod tests {
             for (l, id) in &model {
                 prop_assert_eq!(&index.labels(*id), l);
             }
+            prop_assert_eq!((index.live().len(), index.len()), (model.len() as u64, model.len() as u64));
             let names: std::collections::BTreeSet<&str> = index.names().collect();
             let want: std::collections::BTreeSet<&str> = model.keys().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
             prop_assert_eq!(names, want);

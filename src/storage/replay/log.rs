@@ -377,7 +377,7 @@ impl Replay<'_> {
             }
             None => {}
         }
-        if index.labels.live().contains(id) {
+        if index.labels.has(id) {
             index.labels.remove(id);
         }
         index.labels.insert_hashed(id, hash, labels.borrowed());

@@ -12,10 +12,9 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use zstd::bulk::Compressor;
-
+use super::compressor::{SCRATCH_BYTES_MAX, SeriesCompressor};
 use crate::model::{FloatHistogram, Labels, Metadata, MetricType, STALE_NAN_BITS, Timestamp};
 use crate::storage::api::{SampleValue, SeriesRef};
 use crate::storage::chunk::histograms::{put_histogram, take_histogram};
@@ -101,20 +100,6 @@ impl Default for FrameBuilder {
         builder.clear();
         builder
     }
-}
-
-/// The compression of series: labels repeat so much that the fast levels find it too.
-const SERIES_LEVEL: i32 = -4;
-
-/// Compresses as [`decompress_series`] expects it.
-fn compress_series(raw: &[u8]) -> io::Result<Vec<u8>> {
-    // One is kept: making one clears more memory than most sections have.
-    static KEPT: Mutex<Option<Compressor<'static>>> = Mutex::new(None);
-    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut compressor = kept.map_or_else(|| Compressor::new(SERIES_LEVEL), Ok)?;
-    let packed = compressor.compress(raw);
-    *KEPT.lock().unwrap_or_else(PoisonError::into_inner) = Some(compressor);
-    packed
 }
 
 impl FrameBuilder {
@@ -286,21 +271,27 @@ impl FrameBuilder {
                 }
                 raw[at..at + 4].copy_from_slice(&n.to_le_bytes());
             }
-            if raw.len() >= COMPRESS_MIN
-                && let Ok(packed) = compress_series(raw)
-            {
-                self.begin(SERIES_ZSTD);
-                self.buf.extend_from_slice(&(raw.len() as u32).to_le_bytes());
-                self.buf.extend_from_slice(&packed);
-            } else {
+            if raw.len() < COMPRESS_MIN || self.compressed_series(raw).is_err() {
                 self.begin(SERIES);
                 self.buf.extend_from_slice(raw);
+                self.end();
             }
-            self.end();
-            if raw.capacity() > 1 << 20 {
+            if raw.capacity() > SCRATCH_BYTES_MAX {
                 *raw = Vec::new();
             }
         });
+    }
+
+    /// Adds a section of series; nothing if they cannot be compressed.
+    fn compressed_series(&mut self, raw: &[u8]) -> io::Result<()> {
+        let mut compressor = SeriesCompressor::take()?;
+        let packed = compressor.compress(raw)?;
+        self.begin(SERIES_ZSTD);
+        self.buf.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+        self.buf.extend_from_slice(packed);
+        self.end();
+        compressor.give_back();
+        Ok(())
     }
 
     /// Adds a section with what is known of metric families.

@@ -5,6 +5,7 @@
 //! series that live on when the segments that first named them are dropped. [`replay`] reads it all back and says
 //! what was damaged. The bytes are described in `docs/format.md`.
 
+mod compressor;
 pub mod frame;
 pub mod log;
 pub mod pieces;

@@ -9,6 +9,9 @@ use crate::storage::api::SampleValue;
 pub const SECTION_ITEMS: usize = 4096;
 /// A section ends before it has more bytes than this, unless they are of one item.
 const SECTION_BYTES: usize = 16 << 20;
+/// Sections of labels are shorter: they are compressed in memory that is used again and stays in the cache of a core. Longer
+/// ones would not be packed any better.
+const SERIES_SECTION_BYTES: usize = 256 << 10;
 /// What a sample takes at most besides the parts of a histogram.
 const SAMPLE_BYTES: usize = 64;
 /// What a number, or a span, of a histogram takes at most.
@@ -16,12 +19,21 @@ const NUMBER_BYTES: usize = 10;
 
 /// The pieces of `all`; `bytes` says what an item takes at most.
 pub fn pieces<T>(all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    pieces_up_to(SECTION_BYTES, all, bytes)
+}
+
+/// The same for new series.
+pub fn series_pieces<T>(all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    pieces_up_to(SERIES_SECTION_BYTES, all, bytes)
+}
+
+fn pieces_up_to<T>(bytes_max: usize, all: &[T], bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
     let mut rest = all;
     std::iter::from_fn(move || {
         let mut sum = 0usize;
         let fits = |item: &T| {
             sum = sum.saturating_add(bytes(item));
-            sum <= SECTION_BYTES
+            sum <= bytes_max
         };
         let n = rest.iter().take(SECTION_ITEMS).map(fits).take_while(|fits| *fits).count();
         let (piece, others) = rest.split_at(n.max(1).min(rest.len()));
