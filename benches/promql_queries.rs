@@ -14,6 +14,10 @@ use streamgate::model::Labels;
 use streamgate::promql::{Engine, EngineOptions, QueryRequest, parse};
 use streamgate::storage::{Storage, StorageOptions};
 
+/// The binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const STEP: i64 = 15_000;
 const HOUR: i64 = 3_600_000;
 
@@ -103,6 +107,36 @@ mod few {
 
     #[divan::bench(args = QUERIES, sample_count = 3)]
     fn a_day_by_5_min(bencher: Bencher<'_, '_>, q: &str) {
+        query(bencher, q, &QueryRequest::range(0, END, 300_000), storage());
+    }
+
+    /// Selectors that occur twice. Each stands beside a twin whose second selector says the same in another way, so that
+    /// nothing is shared: the ratio of the two is what sharing brings.
+    const REPEATED: &[&str] = &[
+        "sum(rate(x_total[5m])) / sum(rate(x_total[5m]))",
+        "sum(rate(x_total[5m])) / sum(rate({__name__=\"x_total\",group!=\"\"}[5m]))",
+        "sum(max_over_time(x_total[1h])) - sum(min_over_time(x_total[1h]))",
+        "sum(max_over_time(x_total[1h])) - sum(min_over_time({__name__=\"x_total\",group!=\"\"}[1h]))",
+        "count(x_total > bool 1) + count(x_total < 5)",
+        "count(x_total > bool 1) + count({__name__=\"x_total\",group!=\"\"} < 5)",
+        "sum(rate(x_total[5m])) / sum(rate(x_total[5m] offset 1m))",
+        "sum(rate(x_total[5m])) / sum(rate({__name__=\"x_total\",group!=\"\"}[5m] offset 1m))",
+        "sum(rate(x_total[5m])) / sum(rate(x_total[1h]))",
+        "sum(rate(x_total[5m])) / sum(rate({__name__=\"x_total\",group!=\"\"}[1h]))",
+    ];
+
+    #[divan::bench(args = REPEATED, sample_count = 20)]
+    fn repeated_instant(bencher: Bencher<'_, '_>, q: &str) {
+        query(bencher, q, &QueryRequest::instant(END), storage());
+    }
+
+    #[divan::bench(args = REPEATED, sample_count = 7)]
+    fn repeated_hour_by_15_s(bencher: Bencher<'_, '_>, q: &str) {
+        query(bencher, q, &QueryRequest::range(END - HOUR, END, STEP), storage());
+    }
+
+    #[divan::bench(args = REPEATED, sample_count = 3)]
+    fn repeated_day_by_5_min(bencher: Bencher<'_, '_>, q: &str) {
         query(bencher, q, &QueryRequest::range(0, END, 300_000), storage());
     }
 

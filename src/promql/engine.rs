@@ -1,11 +1,11 @@
 //! The engine's front: limits, deadline, instant and range queries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::ast::{Expr, selectors};
-use super::charge::Charge;
+use super::charge::{Account, Charge};
 use super::{Features, QueryResult, Selections, eval};
 use crate::clock::Clock;
 use crate::model::{GoRegex, Matcher, Timestamp};
@@ -142,7 +142,7 @@ pub struct Engine {
     pub(super) options: Arc<EngineOptions>,
     pub(super) clock: Clock,
     /// Bytes that all queries hold at present.
-    pub(super) held: Arc<AtomicU64>,
+    pub(super) held: Arc<Account>,
 }
 
 impl Engine {
@@ -195,6 +195,25 @@ impl Engine {
         eval::run(self, query, expr, request, reader, Some(selections))
     }
 
+    /// Tells which samples the instant queries at `ts` are going to read that share `selections`, so that what several of
+    /// them need is asked for and decoded once. Without it they share less, and give the same.
+    pub fn foresee<'e>(
+        &self,
+        selections: &mut Selections,
+        expressions: impl IntoIterator<Item = &'e Expr>,
+        ts: Timestamp,
+    ) {
+        if selections.is_empty() {
+            return;
+        }
+        selections.clear_uses();
+        for expr in expressions {
+            eval::each_use_at(&self.options, expr, ts, &mut |matchers, what| {
+                selections.add_use(matchers, what)
+            });
+        }
+    }
+
     /// Puts what the regular expressions of a parsed expression take on the account of all queries, from before it waits
     /// for its turn.
     ///
@@ -207,12 +226,7 @@ impl Engine {
         if bytes > limits.max_bytes {
             return Err(QueryError::TooMuchMemory { limit: limits.max_bytes });
         }
-        let together = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let charge = Charge::of(&self.held, bytes);
-        if together > limits.max_bytes_total {
-            return Err(QueryError::TooMuchMemoryTogether { limit: limits.max_bytes_total });
-        }
-        Ok(charge)
+        self.charge(bytes)
     }
 
     /// Takes so many bytes on the account of all queries: for what is as large as a result and waits for a client.
@@ -231,7 +245,8 @@ impl Engine {
     /// As for [`Engine::charge`]; they stand on it all the same.
     pub fn raise(&self, charge: &mut Charge, bytes: u64) -> Result<(), QueryError> {
         let limit = self.options.limits.max_bytes_total;
-        if charge.raise(bytes) > limit {
+        charge.raise(bytes);
+        if self.held.is_over(limit) {
             return Err(QueryError::TooMuchMemoryTogether { limit });
         }
         Ok(())
@@ -240,6 +255,6 @@ impl Engine {
     /// Bytes that all queries hold at present, with results that are still being handed out.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+        self.held.bytes()
     }
 }

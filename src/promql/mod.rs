@@ -9,6 +9,7 @@ mod charge;
 mod engine;
 mod eval;
 pub mod functions;
+mod kept;
 mod lexer;
 mod parser;
 mod printer;
@@ -17,6 +18,7 @@ mod selections;
 pub mod testscript;
 #[cfg(test)]
 mod twin;
+mod uses;
 mod value;
 
 pub use ast::selectors;

@@ -1,7 +1,8 @@
 //! Selections that several queries of one time need, such as the rules of a group at a tick.
 //!
-//! Which selectors these are is told once, by the expressions; what they select is kept from the first query that asks to
-//! the last, on the account of all queries. What a query writes in between has to be told with [`Selections::forget`].
+//! Which selectors these are is told once, by the expressions, and what they read before the queries of each time
+//! ([`Engine::foresee`](super::Engine::foresee)). What they select is kept from the first query that asks to the last, on
+//! the account of all queries, and samples that several of them read are kept decoded (`kept`). What a query writes in between has to be told with [`Selections::forget`].
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -12,17 +13,29 @@ use foldhash::fast::FixedState;
 
 use super::Charge;
 use super::ast::{Expr, selectors};
+use super::kept::Tally;
+use super::uses::{Asked, Found, Selected, Use, asked};
 use crate::model::{METRIC_NAME, Matcher};
-use crate::storage::{Need, Selection};
 
 /// The selections of the selectors that occur more than once in some expressions. Those who share it must read the same
 /// data, but for what they are told of.
 #[derive(Debug, Default)]
 pub struct Selections {
     /// By [`fingerprint`].
-    repeated: HashMap<u64, Vec<Vec<Matcher>>>,
+    repeated: HashMap<u64, Vec<Repeated>>,
     kept: Mutex<Vec<Kept>>,
+    tally: Arc<Tally>,
     reused: AtomicU64,
+}
+
+/// So many uses of a selector are told of at most: they are looked through whenever it is selected.
+const USES_MAX: usize = 1024;
+
+#[derive(Debug)]
+struct Repeated {
+    matchers: Vec<Matcher>,
+    /// At the time that was told last.
+    uses: Vec<Use>,
 }
 
 #[derive(Debug)]
@@ -30,22 +43,6 @@ struct Kept {
     matchers: Vec<Matcher>,
     selected: Selected,
     charge: Charge,
-}
-
-/// What was selected, and for which times (ms).
-#[derive(Debug)]
-pub(super) struct Selected {
-    pub range: (i64, i64),
-    pub need: Need,
-    pub selection: Arc<Selection>,
-}
-
-impl Selected {
-    /// Whether it has all that is asked for.
-    pub fn serves(&self, range: (i64, i64), need: Need) -> bool {
-        let wide = self.range.0 <= range.0 && self.range.1 >= range.1 && self.need == Need::Window;
-        wide || (self.range == range && self.need == need)
-    }
 }
 
 fn fingerprint(matchers: &[Matcher]) -> u64 {
@@ -58,7 +55,7 @@ impl Selections {
     /// For these expressions; nothing is selected yet.
     pub fn of<'e>(expressions: impl IntoIterator<Item = &'e Expr>) -> Self {
         let mut once: HashMap<u64, Vec<&[Matcher]>> = HashMap::new();
-        let mut repeated: HashMap<u64, Vec<Vec<Matcher>>> = HashMap::new();
+        let mut repeated: HashMap<u64, Vec<Repeated>> = HashMap::new();
         for matchers in expressions.into_iter().flat_map(selectors).map(|s| &s.matchers[..]) {
             let hash = fingerprint(matchers);
             let seen = once.entry(hash).or_default();
@@ -67,37 +64,78 @@ impl Selections {
                 continue;
             }
             let known = repeated.entry(hash).or_default();
-            if !known.iter().any(|k| k == matchers) {
-                known.push(matchers.to_vec());
+            if !known.iter().any(|k| k.matchers == matchers) {
+                known.push(Repeated { matchers: matchers.to_vec(), uses: Vec::new() });
             }
         }
         Selections { repeated, ..Selections::default() }
+    }
+
+    /// Whether nothing will be shared.
+    pub(super) fn is_empty(&self) -> bool {
+        self.repeated.is_empty()
+    }
+
+    /// Forgets which uses there are.
+    pub(super) fn clear_uses(&mut self) {
+        self.repeated.values_mut().flatten().for_each(|r| r.uses.clear());
+    }
+
+    /// Tells of a use that is to come.
+    pub(super) fn add_use(&mut self, matchers: &[Matcher], what: Use) {
+        let known = self.repeated.get_mut(&fingerprint(matchers)).into_iter().flatten();
+        let with_room = known.filter(|r| r.matchers == matchers && r.uses.len() < USES_MAX);
+        with_room.for_each(|r| r.uses.push(what));
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether another query may ask for the same.
+    fn find_repeated(&self, matchers: &[Matcher]) -> Option<&Repeated> {
+        if self.repeated.is_empty() {
+            return None;
+        }
+        self.repeated.get(&fingerprint(matchers))?.iter().find(|r| r.matchers == matchers)
+    }
+
+    /// Whether another query, or this one, may ask for the same.
     pub(super) fn is_repeated(&self, matchers: &[Matcher]) -> bool {
-        let same = |known: &Vec<Vec<Matcher>>| known.iter().any(|k| k == matchers);
-        !self.repeated.is_empty() && self.repeated.get(&fingerprint(matchers)).is_some_and(same)
+        self.find_repeated(matchers).is_some()
+    }
+
+    /// What to ask for, for this use and others.
+    pub(super) fn asked(&self, matchers: &[Matcher], own: Use) -> Asked {
+        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |r| asked(&r.uses, own))
     }
 
     /// What was selected before, if it has all that is asked for.
-    pub(super) fn find(&self, matchers: &[Matcher], range: (i64, i64), need: Need) -> Option<Arc<Selection>> {
-        let kept = self.kept();
-        let found = kept.iter().find(|k| k.selected.serves(range, need) && k.matchers == matchers)?;
+    pub(super) fn find(&self, matchers: &[Matcher], own: Use) -> Option<Found> {
+        let mut kept = self.kept();
+        let found = kept.iter_mut().find(|k| k.selected.serves(own) && k.matchers == matchers)?;
         self.reused.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(&found.selected.selection))
+        Some(found.selected.take(own.range))
     }
 
-    /// Keeps a selection, on `charge`, unless what is kept then has more than `bytes_max`.
-    pub(super) fn keep(&self, matchers: &[Matcher], selected: Selected, charge: Charge, bytes_max: u64) {
+    /// Keeps a selection, on `charge`, unless what is kept then has more than `bytes_max`; gives it back then.
+    pub(super) fn keep(
+        &self,
+        matchers: &[Matcher],
+        selected: Selected,
+        charge: Charge,
+        bytes_max: u64,
+    ) -> Result<(), Selected> {
         let mut kept = self.kept();
-        if kept.iter().map(|k| k.charge.bytes()).sum::<u64>() + charge.bytes() <= bytes_max {
-            kept.push(Kept { matchers: matchers.to_vec(), selected, charge });
+        if kept.iter().map(|k| k.charge.bytes()).sum::<u64>() + charge.bytes() > bytes_max {
+            return Err(selected);
         }
+        kept.push(Kept { matchers: matchers.to_vec(), selected, charge });
+        Ok(())
+    }
+
+    /// What is kept of samples.
+    pub(super) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// Drops the selections that may have series of this metric: there is more of it now.
@@ -117,5 +155,11 @@ impl Selections {
     #[must_use]
     pub fn reused(&self) -> u64 {
         self.reused.load(Ordering::Relaxed)
+    }
+
+    /// How many samples were not decoded again so far.
+    #[must_use]
+    pub fn samples_reused(&self) -> u64 {
+        self.tally.reused()
     }
 }

@@ -63,6 +63,8 @@ pub struct QueryStats {
     pub series_selected: u64,
     /// The most bytes of tables that it held at once.
     pub peak_bytes: u64,
+    /// Samples that were not decoded again, for another selector of the expression had decoded them.
+    pub samples_reused: u64,
 }
 
 /// Samples of one step of a query; [`QueryStats`] has the sums.

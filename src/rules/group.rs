@@ -147,13 +147,16 @@ impl Group {
         &self.metrics
     }
 
-    /// Evaluates all rules in order, each seeing what those before it wrote. What several of them select is selected once.
+    /// Evaluates all rules in order, each seeing what those before it wrote. What several of them select is
+    /// selected and decoded once.
     pub fn tick(&mut self, ts: Timestamp, world: &World) -> TickOutput {
         let started = world.clock.monotonic();
         let shared = Arc::clone(&self.shared);
         let mut out = TickOutput::default();
         let offset = shared.spec.query_offset_ms.unwrap_or(world.settings.query_offset_ms);
         let query_ts = ts - offset;
+        let expressions = shared.spec.rules.iter().map(|r| &*r.expr);
+        world.engine.foresee(&mut self.selections, expressions, query_ts);
         let mut reader = world.storage.reader();
         // Rules whose samples wait to be written: one batch serves as many rules as do not read each other's results.
         let mut waiting: Vec<usize> = Vec::new();

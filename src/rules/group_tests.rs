@@ -418,8 +418,10 @@ fn what_several_rules_select_is_selected_once() {
     // The rules behind the one that writes `x` see what it wrote.
     assert_eq!((value("x{i=\"new\"}"), value("e")), (Some(125.0), Some(150.0)));
     assert_eq!(fixture.active(), [("new".to_owned(), AlertState::Firing)]);
-    // The two of `b` count as one, as in any query; the first `x` after the new one is read anew.
-    assert_eq!(fixture.group.selections.reused(), 3);
+    // Of the two ranges, the shorter one's samples: two of each series.
+    assert_eq!(fixture.group.selections.samples_reused(), 10);
+    // The first `x` after the new one is read anew, and `c` and `d` need more than the others, and not the same.
+    assert_eq!(fixture.group.selections.reused(), 4);
     // Nothing is held between ticks.
     assert_eq!(fixture.world.engine.held_bytes(), 0);
 }

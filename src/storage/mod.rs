@@ -49,6 +49,7 @@ mod progress;
 mod reader;
 mod replay;
 mod selection;
+mod slices;
 mod snapshot;
 mod tombstones;
 mod verify;
@@ -81,6 +82,7 @@ pub use metrics::StorageMetrics;
 pub use progress::{ReplayProgress, ReplayState, ReplayStatus};
 pub use reader::{Need, Reader, SeriesSnapshot};
 pub use selection::{LabelTable, Selection};
+pub use slices::SampleSlices;
 pub use verify::{Problem, Verified, verify};
 
 /// The codecs by themselves, for benchmarks.

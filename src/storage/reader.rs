@@ -24,11 +24,19 @@ pub struct Reader {
     db: Arc<Db>,
     /// Shared with the selections that are made.
     partial: Arc<AtomicBool>,
+    /// Samples that were decoded through its selections.
+    #[cfg(test)]
+    pub(crate) decoded: Arc<std::sync::atomic::AtomicU64>,
 }
 
 impl Reader {
     pub(super) fn new(db: &Arc<Db>) -> Self {
-        Reader { db: Arc::clone(db), partial: Arc::default() }
+        Reader {
+            db: Arc::clone(db),
+            partial: Arc::default(),
+            #[cfg(test)]
+            decoded: Arc::default(),
+        }
     }
 
     /// Whether something that this reader was asked for could not be read, because a block or the head's file is
@@ -101,6 +109,8 @@ impl Reader {
             blocks,
             in_blocks,
             partial: Arc::clone(&self.partial),
+            #[cfg(test)]
+            decoded: Arc::clone(&self.decoded),
         }
     }
 

@@ -266,6 +266,8 @@ pub struct Selection {
     pub(super) in_blocks: Vec<(u32, u32, u32)>,
     /// See [`Reader::is_partial`](super::Reader::is_partial).
     pub(super) partial: Arc<AtomicBool>,
+    #[cfg(test)]
+    pub(super) decoded: Arc<std::sync::atomic::AtomicU64>,
 }
 
 thread_local! {
@@ -282,6 +284,12 @@ impl Selection {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Whether some of the samples may be in blocks. The newest of those in memory hardly have to be decoded.
+    #[must_use]
+    pub fn reaches_blocks(&self) -> bool {
+        !self.in_blocks.is_empty()
     }
 
     /// About what it takes in memory.
@@ -343,5 +351,7 @@ impl Selection {
                 part.read_late(from, to, all, out);
             }
         });
+        #[cfg(test)]
+        self.decoded.fetch_add((out.len() - all.0 - all.1) as u64, Ordering::Relaxed);
     }
 }

@@ -9,11 +9,16 @@ use super::columns::SLOT_BYTES;
 use super::notes::Notes;
 use super::profile::Profile;
 use super::shared::Shared;
+use super::times::Times;
 use crate::clock::Clock;
-use crate::promql::ast::{BinaryOp, DurationExpr, Expr, ExprKind, VectorSelector};
-use crate::promql::charge::Charge;
+use crate::promql::ast::{BinaryOp, Expr, ExprKind, VectorSelector};
+use crate::promql::charge::{Account, Charge};
+use crate::promql::kept::{Room, Tally};
 use crate::promql::{EngineOptions, QueryError, Selections};
 use crate::storage::Reader;
+
+/// Of the bytes that a query may hold, so large a share may be samples that are only kept for another use.
+const KEPT_SHARE: u64 = 16;
 
 pub(super) type Result<T> = std::result::Result<T, QueryError>;
 
@@ -63,11 +68,8 @@ impl Grid {
 pub(super) struct Context<'a> {
     pub reader: &'a Reader,
     pub options: &'a EngineOptions,
-    pub lookback: i64,
-    /// Start, end and step (0 if instant) of the whole query, in ms.
-    pub query_start: i64,
-    pub query_end: i64,
-    pub query_step: i64,
+    /// When it is evaluated.
+    pub times: Times,
     pub clock: &'a Clock,
     /// On the clock's monotonic time.
     pub deadline: Duration,
@@ -76,7 +78,7 @@ pub(super) struct Context<'a> {
     pub samples: SampleCount<'a>,
     /// What each node costs, if the query asks for it.
     pub profile: Option<Profile>,
-    /// Selections that are needed more than once.
+    /// What is needed more than once.
     pub shared: Shared<'a>,
     /// Selections that other queries need as well.
     pub others: Option<&'a Selections>,
@@ -122,7 +124,7 @@ impl std::ops::Sub for Held {
 #[derive(Debug)]
 pub(super) struct SampleCount<'a> {
     /// Bytes that all queries hold together.
-    together: &'a Arc<AtomicU64>,
+    together: &'a Arc<Account>,
     current: AtomicU64,
     peak: AtomicU64,
     bytes: AtomicU64,
@@ -150,7 +152,7 @@ struct Steps {
 
 impl<'a> SampleCount<'a> {
     /// Nothing yet, beside what other queries hold.
-    pub fn of(together: &'a Arc<AtomicU64>) -> Self {
+    pub fn of(together: &'a Arc<Account>) -> Self {
         SampleCount {
             together,
             current: AtomicU64::default(),
@@ -178,12 +180,12 @@ impl<'a> SampleCount<'a> {
         let held = held.into();
         lower(&self.current, held.samples);
         // Only what this query has added is taken off what all hold.
-        self.together.fetch_sub(lower(&self.bytes, held.bytes), Ordering::Relaxed);
+        self.together.subtract(lower(&self.bytes, held.bytes));
     }
 
     /// As [`SampleCount::hand_over`], if all queries hold no more than `most` together.
     pub fn hand_over_below(&self, bytes: u64, most: u64) -> Option<Charge> {
-        (self.together.load(Ordering::Relaxed) <= most).then(|| self.hand_over(bytes))
+        (self.together.bytes() <= most).then(|| self.hand_over(bytes))
     }
 
     /// So many of the bytes outlive the query.
@@ -279,7 +281,7 @@ impl<'a> SampleCount<'a> {
 /// A query that ends, however it does, holds nothing any more.
 impl Drop for SampleCount<'_> {
     fn drop(&mut self) {
-        self.together.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.together.subtract(*self.bytes.get_mut());
     }
 }
 
@@ -291,6 +293,17 @@ fn lower(count: &AtomicU64, by: u64) -> u64 {
 }
 
 impl Context<'_> {
+    /// Where decoded samples may be kept: a small share of what the query, and all of them, may hold.
+    pub fn room(&self, tally: &Arc<Tally>) -> Room {
+        let limits = &self.options.limits;
+        Room {
+            account: Arc::clone(self.samples.together),
+            tally: Arc::clone(tally),
+            bytes_max: limits.max_bytes / KEPT_SHARE,
+            together_max: limits.max_bytes_total / 2,
+        }
+    }
+
     /// Called between pieces of work of at most some milliseconds.
     pub fn check(&self) -> Result<()> {
         if self.cancelled.load(Ordering::Relaxed) {
@@ -308,16 +321,21 @@ impl Context<'_> {
         let now = self.samples.current.fetch_add(samples, Ordering::Relaxed) + samples;
         self.samples.peak.fetch_max(now, Ordering::Relaxed);
         let now_bytes = self.samples.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.samples.bytes_peak.fetch_max(now_bytes, Ordering::Relaxed);
+        let kept = self.shared.tally().map_or(0, |t| t.bytes());
+        self.samples.bytes_peak.fetch_max(now_bytes + kept, Ordering::Relaxed);
         // Before anything is refused: what the query holds comes off the account when it ends.
-        let together = self.samples.together.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.samples.together.add(bytes);
         if now > self.options.limits.max_samples {
             return Err(self.too_many());
+        }
+        if kept > 0 && now_bytes + kept > self.options.limits.max_bytes {
+            // What is only kept gives way.
+            self.samples.together.give_up(self.shared.tally());
         }
         if now_bytes > self.options.limits.max_bytes {
             return Err(self.too_large());
         }
-        if together > self.options.limits.max_bytes_total {
+        if self.samples.together.is_over(self.options.limits.max_bytes_total) {
             return Err(QueryError::TooMuchMemoryTogether { limit: self.options.limits.max_bytes_total });
         }
         Ok(())
@@ -352,68 +370,6 @@ impl Context<'_> {
     /// Whether metric names are dropped only at the end of the evaluation.
     pub fn delayed(&self) -> bool {
         self.options.features.delayed_name_removal
-    }
-
-    /// Milliseconds of a duration that may be negative.
-    pub fn offset(&self, d: Option<&DurationExpr>) -> Result<i64> {
-        d.map_or(Ok(0), |d| self.duration(d))
-    }
-
-    /// Milliseconds of a range, which must be above zero; one below a millisecond has none.
-    pub fn range_ms(&self, d: &DurationExpr) -> Result<i64> {
-        match d {
-            // The parser has looked at it.
-            DurationExpr::Literal(ms) => Ok(*ms),
-            d if self.duration_seconds(d)? > 0.0 => self.duration(d),
-            d => self.positive(d),
-        }
-    }
-
-    /// Milliseconds of a step, which must be above zero.
-    pub fn positive(&self, d: &DurationExpr) -> Result<i64> {
-        match self.duration(d)? {
-            ms if ms > 0 => Ok(ms),
-            _ => fail("duration must be greater than 0"),
-        }
-    }
-
-    fn duration(&self, d: &DurationExpr) -> Result<i64> {
-        if let DurationExpr::Literal(ms) = d {
-            return Ok(*ms);
-        }
-        let seconds = self.duration_seconds(d)?;
-        // What Go's nanoseconds hold, as for a duration that is not calculated.
-        if seconds.is_nan() || seconds.abs() > i64::MAX as f64 / 1e9 {
-            return fail("duration is out of range");
-        }
-        Ok((seconds * 1000.0) as i64)
-    }
-
-    fn duration_seconds(&self, d: &DurationExpr) -> Result<f64> {
-        Ok(match d {
-            DurationExpr::Literal(ms) => *ms as f64 / 1000.0,
-            DurationExpr::Number(v) => *v,
-            DurationExpr::Step => self.query_step as f64 / 1000.0,
-            DurationExpr::Range => self.query_end.saturating_sub(self.query_start) as f64 / 1000.0,
-            DurationExpr::Paren(d) => self.duration_seconds(d)?,
-            DurationExpr::Negate(d) => -self.duration_seconds(d)?,
-            DurationExpr::Min(a, b) => self.duration_seconds(a)?.min(self.duration_seconds(b)?),
-            DurationExpr::Max(a, b) => self.duration_seconds(a)?.max(self.duration_seconds(b)?),
-            DurationExpr::Binary { op, lhs, rhs, .. } => {
-                let (l, r) = (self.duration_seconds(lhs)?, self.duration_seconds(rhs)?);
-                match op {
-                    BinaryOp::Add => l + r,
-                    BinaryOp::Sub => l - r,
-                    BinaryOp::Mul => l * r,
-                    BinaryOp::Div if r == 0.0 => return fail("division by zero"),
-                    BinaryOp::Div => l / r,
-                    BinaryOp::Mod if r == 0.0 => return fail("modulo by zero"),
-                    BinaryOp::Mod => l % r,
-                    BinaryOp::Pow => l.powf(r),
-                    _ => return fail("unexpected operator in a duration expression"),
-                }
-            }
-        })
     }
 }
 

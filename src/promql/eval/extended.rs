@@ -11,7 +11,7 @@ use super::context::{Context, Grid, Result};
 use super::window::{RangeJob, Window};
 use crate::model::{CounterResetHint, FloatHistogram, is_stale_marker};
 use crate::promql::ast::{Pos, RangeMode, VectorSelector};
-use crate::storage::{Need, Samples};
+use crate::promql::kept::Own;
 
 /// The value between two samples; a counter that was reset between them starts from zero.
 fn between(t0: i64, v0: f64, t1: i64, v1: f64, t: i64, counter: bool) -> f64 {
@@ -268,15 +268,14 @@ pub(super) fn smoothed_selector(
     pos: &Pos,
     times: Grid,
 ) -> Result<Columns> {
-    let lookback = ctx.lookback;
-    let (after, to) = (times.start.saturating_sub(lookback), times.end().saturating_add(lookback));
+    let lookback = ctx.times.lookback;
     let mut out = Columns::new(times.len);
-    let mut samples = Samples::default();
-    let selected = ctx.select(&v.matchers, after, to, Need::Window)?;
-    for series in 0..selected.len() {
+    let mut own = Own::default();
+    let what = ctx.times.smoothed(times);
+    let found = ctx.select(&v.matchers, what)?;
+    for series in 0..found.selection.len() {
         ctx.check()?;
-        samples.clear();
-        selected.read(series, after.saturating_add(1), to, &mut samples);
+        let samples = found.read(series, what.range.0, what.range.1, &mut own);
         let floats: Vec<(i64, f64)> = samples
             .ts
             .iter()
@@ -291,7 +290,7 @@ pub(super) fn smoothed_selector(
             .zip(samples.hists.iter().cloned())
             .filter(|(_, h)| !h.is_stale_marker())
             .collect();
-        let labels = selected.labels(series);
+        let labels = found.selection.labels(series);
         let row = out.push_row(labels.clone(), false);
         let first = row * out.steps;
         let metric = labels.metric_name();

@@ -10,7 +10,6 @@ use super::pace::LABELS;
 use super::selector::Take;
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use crate::promql::ast::{Call, Expr, ExprKind, TimeShift};
-use crate::storage::Need;
 
 /// By these labels series and info series find each other.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
@@ -76,13 +75,12 @@ fn info_series(
     }
     // Info series are looked at when the first selector of the argument looks at its series.
     let (offset, at) = match first_shift(&call.args[0]) {
-        Some(shift) => ctx.shift(shift)?,
+        Some(shift) => ctx.times.shift(shift)?,
         None => (0, None),
     };
     let once = at.map_or(grid, Grid::at).shifted(-offset);
-    let need = if once.len == 1 { Need::Newest } else { Need::Window };
-    let series = ctx.select(&matchers, once.start.saturating_sub(ctx.lookback), once.end(), need)?;
-    let rows = ctx.latest_rows(series, once, Take::Time, false);
+    let found = ctx.select(&matchers, ctx.times.newest(once))?;
+    let rows = ctx.latest_rows(found, once, Take::Time, false);
     let columns = ctx.materialise(rows, once)?;
     if let Some(slot) = columns.kinds.iter().position(|k| *k == HISTOGRAM) {
         let labels = &columns.series[slot / columns.steps].labels;

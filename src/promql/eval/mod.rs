@@ -41,10 +41,14 @@ mod shared;
 mod sorted;
 mod source;
 mod subquery;
+mod times;
 mod trend;
+mod uses;
 mod window;
 mod xxhash;
 
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod tests;
 
@@ -57,9 +61,9 @@ use self::pace::LABELS;
 use super::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use super::{
     Engine, EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats,
-    Selections, StepSamples, Value, VectorSample, functions,
+    Selections, StepSamples, Value, VectorSample, functions, uses::Use,
 };
-use crate::model::Labels;
+use crate::model::{Labels, Matcher};
 use crate::storage::Reader;
 
 /// The value of a node over a grid.
@@ -80,6 +84,12 @@ pub(super) fn is_small(
     cost::is_small(expr, request, request.lookback_ms.unwrap_or(options.lookback_ms), reader)
 }
 
+/// Calls `f` with the matchers of each selector and what it reads in an instant query.
+pub(super) fn each_use_at(options: &EngineOptions, expr: &Expr, ts: i64, f: &mut dyn FnMut(&[Matcher], Use)) {
+    let times = times::Times::of(options, &QueryRequest::instant(ts));
+    uses::each_use(&times, expr, Grid::at(ts), f);
+}
+
 /// Evaluates a query.
 pub(super) fn run(
     engine: &Engine,
@@ -91,29 +101,27 @@ pub(super) fn run(
 ) -> Result<QueryResult> {
     let Engine { options, held, clock, .. } = engine;
     let timeout = request.timeout.map_or(options.limits.timeout, |t| t.min(options.limits.timeout));
+    let times = times::Times::of(options, request);
+    let grid = match request.step_ms {
+        0 => Grid::at(request.start),
+        _ => query_grid(request),
+    };
     let mut ctx = Context {
         reader,
         options,
-        lookback: request.lookback_ms.unwrap_or(options.lookback_ms),
-        query_start: request.start,
-        query_end: request.end,
-        query_step: request.step_ms,
+        times,
         clock,
         deadline: clock.monotonic() + timeout,
         cancelled: &request.cancelled,
         notes: notes::Notes::default(),
         samples: SampleCount::of(held),
         profile: request.profile.then(|| profile::Profile::new(expr)),
-        shared: shared::Shared::of(expr),
+        shared: shared::Shared::of(expr, &times, grid),
         others,
         stats: context::stats_selectors(expr),
         threads: threads(),
     };
     ctx.check()?;
-    let grid = match request.step_ms {
-        0 => Grid::at(request.start),
-        _ => query_grid(request),
-    };
     if request.per_step {
         ctx.check_slots(1, grid.len)?;
         ctx.samples.count_steps(grid.len);
@@ -144,6 +152,7 @@ pub(super) fn run(
             peak_samples: ctx.samples.peak(),
             series_selected: ctx.samples.series.load(Ordering::Relaxed),
             peak_bytes: ctx.samples.peak_bytes(),
+            samples_reused: ctx.shared.tally().map_or(0, |t| t.reused()),
         },
         samples_per_step: (0..)
             .zip(ctx.samples.steps())

@@ -9,7 +9,7 @@ use super::window::{RangeJob, Window};
 use super::{extended, labels};
 use crate::model::{CounterResetHint, FloatHistogram, SchemaMismatch, kahan_add};
 use crate::promql::QueryError;
-use crate::storage::Samples;
+use crate::storage::SampleSlices;
 
 /// A function that makes one number (or histogram) of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,13 @@ impl RangeFunction {
     }
 
     /// Fills a row from the samples of its series, and answers how many samples its windows had.
-    pub fn fill(self, job: &RangeJob<'_, '_>, samples: &Samples, out: &mut Part, row: usize) -> Result<u64> {
+    pub fn fill(
+        self,
+        job: &RangeJob<'_, '_>,
+        samples: &SampleSlices<'_>,
+        out: &mut Part,
+        row: usize,
+    ) -> Result<u64> {
         use RangeFunction as F;
         let scalar = |i: usize, step: usize| job.scalars.get(i).map_or(f64::NAN, |v| v[step]);
         let seconds = |ms: i64| ms as f64 / 1000.0;
@@ -318,15 +324,15 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(job: &RangeJob<'_, '_>, samples: &Samples) -> Self {
+    fn new(job: &RangeJob<'_, '_>, samples: &SampleSlices<'_>) -> Self {
         // A sample is in about so many windows.
         let overlap = job.spec.range / job.grid.step.max(1);
         let worth = job.grid.len > 8 && overlap > 8 && samples.ts.len() > 64;
-        Lines { sums: if worth { Sums::new(&samples.ts, &samples.vs) } else { None } }
+        Lines { sums: if worth { Sums::new(samples.ts, samples.vs) } else { None } }
     }
 
     /// Slope and value at `origin`.
-    fn line(&self, ctx: &Context<'_>, samples: &Samples, w: &Window<'_>, origin: i64) -> (f64, f64) {
+    fn line(&self, ctx: &Context<'_>, samples: &SampleSlices<'_>, w: &Window<'_>, origin: i64) -> (f64, f64) {
         match &self.sums {
             Some(sums) => {
                 let from = samples.ts.partition_point(|t| *t < w.ts[0]);

@@ -282,7 +282,7 @@ pub(super) fn rows<'e>(ctx: &'e Context<'_>, call: &'e Call, grid: Grid) -> Resu
     if let Some(take) = take
         && let ExprKind::Vector(v) = &unwrap_parens(argument).kind
     {
-        let (offset, at) = ctx.shift(&v.shift)?;
+        let (offset, at) = ctx.times.shift(&v.shift)?;
         if at.is_some() && grid.len > 1 {
             return Ok(None);
         }
@@ -330,12 +330,14 @@ impl Context<'_> {
         Ok(match call.function {
             "time" => Out::Scalar(steps(&|t| t as f64 / 1000.0)?),
             "pi" => Out::Scalar(vec![std::f64::consts::PI; grid.len]),
-            "start" => Out::Scalar(vec![self.query_start as f64 / 1000.0; grid.len]),
-            "end" => Out::Scalar(vec![self.query_end as f64 / 1000.0; grid.len]),
-            "range" => {
-                Out::Scalar(vec![self.query_end.saturating_sub(self.query_start) as f64 / 1000.0; grid.len])
-            }
-            "step" => Out::Scalar(vec![self.query_step as f64 / 1000.0; grid.len]),
+            "start" => Out::Scalar(vec![self.times.query_start as f64 / 1000.0; grid.len]),
+            "end" => Out::Scalar(vec![self.times.query_end as f64 / 1000.0; grid.len]),
+            "range" => Out::Scalar(vec![
+                self.times.query_end.saturating_sub(self.times.query_start) as f64
+                    / 1000.0;
+                grid.len
+            ]),
+            "step" => Out::Scalar(vec![self.times.query_step as f64 / 1000.0; grid.len]),
             "max_of" | "min_of" => {
                 let (a, b) = (self.scalar(&args[0], grid)?, self.scalar(&args[1], grid)?);
                 let pick = if call.function == "max_of" { go_max } else { go_min };
@@ -361,7 +363,7 @@ impl Context<'_> {
             }
             "absent_over_time" => Out::Vector(self.absent_over_time(call, grid)?),
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
-                if self.query_step != 0 && self.query_start != self.query_end {
+                if self.times.query_step != 0 && self.times.query_start != self.times.query_end {
                     self.notes.sort_in_range_query(&expr.pos);
                 }
                 Out::Vector(labels::sort(self, call, grid)?)

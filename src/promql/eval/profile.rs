@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::model::Matcher;
 use crate::promql::ProfileNode;
 use crate::promql::ast::{Expr, ExprKind};
-use crate::storage::Samples;
+use crate::storage::SampleSlices;
 
 /// The counters of all nodes of one expression.
 pub(super) struct Profile {
@@ -111,7 +111,7 @@ impl Profile {
     }
 
     /// The range vector has read these samples of one series.
-    pub fn read(&self, argument: &Expr, samples: &Samples) {
+    pub fn read(&self, argument: &Expr, samples: &SampleSlices<'_>) {
         if let Some(counters) = self.of(argument) {
             counters.read.fetch_add((samples.ts.len() + samples.hist_ts.len()) as u64, Ordering::Relaxed);
         }

@@ -12,12 +12,12 @@ use super::resets;
 use super::window::{Patience, RangeJob, Window};
 use crate::model::{CounterResetHint, FloatHistogram};
 use crate::promql::ast::RangeMode;
-use crate::storage::Samples;
+use crate::storage::SampleSlices;
 
 /// Fills a row with the growth within each window, extrapolated to the whole of it.
 pub(super) fn extrapolated(
     job: &RangeJob<'_, '_>,
-    samples: &Samples,
+    samples: &SampleSlices<'_>,
     out: &mut Part,
     row: usize,
     counter: bool,
@@ -63,13 +63,13 @@ pub(super) fn extrapolated(
 /// where it changes.
 fn floats(
     job: &RangeJob<'_, '_>,
-    samples: &Samples,
+    samples: &SampleSlices<'_>,
     out: &mut Part,
     row: usize,
     counter: bool,
     per_second: bool,
 ) -> u64 {
-    let (ts, vs) = (&samples.ts[..], &samples.vs[..]);
+    let (ts, vs) = (samples.ts, samples.vs);
     // Without a branch for each sample: that takes a vector of them at a time.
     let fell = |vs: &[f64]| vs.iter().zip(&vs[1..]).fold(false, |any, (a, b)| any | (b < a));
     let resets = counter && !vs.is_empty() && fell(vs);

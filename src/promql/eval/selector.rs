@@ -8,9 +8,11 @@ use super::context::{Context, Grid, Held, Result};
 use super::rows::{Duplicates, Rows};
 use super::{extended, source};
 use crate::model::{METRIC_NAME, MatchOp, Matcher, is_stale_marker};
-use crate::promql::ast::{At, Pos, RangeMode, TimeShift, VectorSelector};
-use crate::promql::selections::Selected;
-use crate::storage::{Need, Samples, Selection};
+use crate::promql::Selections;
+use crate::promql::ast::{Pos, RangeMode, VectorSelector};
+use crate::promql::kept::{Kept, Own};
+use crate::promql::uses::{Asked, Found, Selected, Use};
+use crate::storage::{Need, SampleSlices};
 
 /// What a selector puts into a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,49 +25,59 @@ pub(super) enum Take {
 }
 
 impl Context<'_> {
-    /// Offset (ms) and pinned time of a selector or subquery.
-    pub fn shift(&self, shift: &TimeShift) -> Result<(i64, Option<i64>)> {
-        let at = shift.at.map(|at| match at {
-            At::Time(t) => t,
-            At::Start => self.query_start,
-            At::End => self.query_end,
-        });
-        Ok((self.offset(shift.offset.as_ref())?, at))
+    /// The series that the matchers select, for one use of them.
+    pub fn select(&self, matchers: &[Matcher], own: Use) -> Result<Found> {
+        let others = self.others.filter(|o| o.is_repeated(matchers));
+        let found = others.and_then(|o| o.find(matchers, own)).or_else(|| self.shared.find(matchers, own));
+        let found = match found {
+            Some(found) => found,
+            None => self.select_anew(matchers, own, others)?,
+        };
+        let series = found.selection.len();
+        self.samples.series.fetch_add(series as u64, Ordering::Relaxed);
+        if let Some(profile) = &self.profile {
+            profile.selected(matchers, series);
+        }
+        Ok(found)
     }
 
-    /// The series that the matchers select within `(after, to]`.
-    pub fn select(&self, matchers: &[Matcher], after: i64, to: i64, need: Need) -> Result<Arc<Selection>> {
-        let range = (after.saturating_add(1), to);
-        let series = self.shared.get(matchers, range, need, || {
-            let others = self.others.filter(|o| o.is_repeated(matchers));
-            if let Some(found) = others.and_then(|o| o.find(matchers, range, need)) {
-                return Ok(found);
-            }
-            let stop = || self.check().is_err();
-            let selection = Arc::new(self.reader.selection(matchers, range, need, &stop));
-            self.check()?;
-            let bytes = selection.bytes();
-            // Until the query ends: label tables live nearly as long.
-            self.hold(Held { samples: 0, bytes })?;
-            if let Some(others) = others {
-                // It outlives the query then, and must leave room for the others.
-                let limits = &self.options.limits;
-                if let Some(charge) = self.samples.hand_over_below(bytes, limits.max_bytes_total / 2) {
-                    let selected = Selected { range, need, selection: Arc::clone(&selection) };
-                    others.keep(matchers, selected, charge, limits.max_bytes);
+    fn select_anew(&self, matchers: &[Matcher], own: Use, others: Option<&Selections>) -> Result<Found> {
+        let Asked { select, keep } = match others {
+            Some(others) => others.asked(matchers, own),
+            None => self.shared.asked(matchers, own),
+        };
+        let stop = || self.check().is_err();
+        let selection = Arc::new(self.reader.selection(matchers, select.range, select.need, &stop));
+        self.check()?;
+        let bytes = selection.bytes();
+        // Until the query ends: label tables live nearly as long.
+        self.hold(Held { samples: 0, bytes })?;
+        let Some(tally) = others.map(Selections::tally).or(self.shared.tally()) else {
+            return Ok(Found::alone(selection));
+        };
+        let mut selected = Selected::new(select, Arc::clone(&selection));
+        if let Some((range, uses)) =
+            keep.filter(|_| select.need == Need::Window || selection.reaches_blocks())
+        {
+            selected = selected.keeping(Kept::new(&selection, range, self.room(tally)), uses);
+        }
+        let found = selected.take(own.range);
+        if let Some(others) = others {
+            // It outlives the query then, and must leave room for the others.
+            let limits = &self.options.limits;
+            if let Some(charge) = self.samples.hand_over_below(bytes, limits.max_bytes_total / 2) {
+                match others.keep(matchers, selected, charge, limits.max_bytes) {
+                    Ok(()) => return Ok(found),
+                    Err(back) => selected = back,
                 }
             }
-            Ok(selection)
-        })?;
-        self.samples.series.fetch_add(series.len() as u64, Ordering::Relaxed);
-        if let Some(profile) = &self.profile {
-            profile.selected(matchers, series.len());
         }
-        Ok(series)
+        self.shared.keep(matchers, selected);
+        Ok(found)
     }
 
     pub fn vector_selector(&self, v: &VectorSelector, pos: &Pos, grid: Grid) -> Result<Columns> {
-        let (offset, at) = self.shift(&v.shift)?;
+        let (offset, at) = self.times.shift(&v.shift)?;
         let once = at.map_or(grid, Grid::at);
         let columns = match v.mode {
             RangeMode::Smoothed => extended::smoothed_selector(self, v, pos, once.shifted(-offset))?,
@@ -80,7 +92,7 @@ impl Context<'_> {
 
     /// The recipe of a selector that is not pinned to a time.
     pub fn selector_rows<'e>(&'e self, v: &'e VectorSelector, grid: Grid) -> Result<Option<Rows<'e>>> {
-        let (offset, at) = self.shift(&v.shift)?;
+        let (offset, at) = self.times.shift(&v.shift)?;
         if v.mode == RangeMode::Smoothed || (at.is_some() && grid.len > 1) {
             return Ok(None);
         }
@@ -90,36 +102,30 @@ impl Context<'_> {
 
     /// Rows of what is newest at each of `times`.
     pub fn plain_rows<'e>(&'e self, v: &VectorSelector, times: Grid, take: Take) -> Result<Rows<'e>> {
-        let need = if times.len == 1 { Need::Newest } else { Need::Window };
-        let series =
-            self.select(&v.matchers, times.start.saturating_sub(self.lookback), times.end(), need)?;
-        Ok(self.latest_rows(series, times, take, self.stats_only(v)))
+        let found = self.select(&v.matchers, self.times.newest(times))?;
+        Ok(self.latest_rows(found, times, take, self.stats_only(v)))
     }
 
-    pub fn latest_rows<'e>(
-        &'e self,
-        series: Arc<Selection>,
-        times: Grid,
-        take: Take,
-        stats_only: bool,
-    ) -> Rows<'e> {
-        let lookback = self.lookback;
+    pub fn latest_rows<'e>(&'e self, found: Found, times: Grid, take: Take, stats_only: bool) -> Rows<'e> {
+        let lookback = self.times.lookback;
         let from = times.start.saturating_sub(lookback).saturating_add(1);
-        let count = series.len();
-        let table = Arc::clone(series.table());
+        let count = found.selection.len();
+        let table = Arc::clone(found.selection.table());
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
-            let mut samples = Samples::default();
+            let mut own = Own::default();
             let mut read = 0;
             let mut pace = self.pace();
             for s in range {
-                samples.clear();
-                series.read(s, from, times.end(), &mut samples);
+                let samples = if stats_only {
+                    let samples = found.read_own(s, from, times.end(), &mut own);
+                    source::strip(samples);
+                    samples.slices()
+                } else {
+                    found.read(s, from, times.end(), &mut own)
+                };
                 pace.work(times.len + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
-                }
-                if stats_only {
-                    source::strip(&mut samples);
                 }
                 let row = out.push_row(RowLabels::Stored { series: s as u32, bare: false }, false);
                 let found = latest(&samples, times, lookback, take, out, row);
@@ -161,11 +167,18 @@ fn start(starts: &[i64], i: usize) -> f64 {
 }
 
 /// Fills a row with the newest sample at each time, and answers how many slots that made.
-fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut Part, row: usize) -> u64 {
+fn latest(
+    samples: &SampleSlices<'_>,
+    times: Grid,
+    lookback: i64,
+    take: Take,
+    out: &mut Part,
+    row: usize,
+) -> u64 {
     let span = out.span(row);
     let mut found = 0;
     if samples.hist_ts.is_empty() {
-        let (ts, vs) = (&samples.ts[..], &samples.vs[..]);
+        let (ts, vs) = (samples.ts, samples.vs);
         let kinds = &mut out.kinds[span.clone()];
         let values = &mut out.values[span];
         let mut next = 0;
@@ -180,7 +193,7 @@ fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut P
                 *value = match take {
                     Take::Value => vs[last],
                     Take::Time => ts[last] as f64,
-                    Take::Start => start(&samples.starts, last),
+                    Take::Start => start(samples.starts, last),
                 };
                 found += 1;
             }
@@ -199,10 +212,7 @@ fn latest(samples: &Samples, times: Grid, lookback: i64, take: Take, out: &mut P
         let float = floats.checked_sub(1).map(|i| (samples.ts[i], samples.vs[i]));
         let hist = hists.checked_sub(1).map(|i| (samples.hist_ts[i], &samples.hists[i]));
         let (float_start, hist_start) = if take == Take::Start {
-            (
-                start(&samples.starts, floats.wrapping_sub(1)),
-                start(&samples.hist_starts, hists.wrapping_sub(1)),
-            )
+            (start(samples.starts, floats.wrapping_sub(1)), start(samples.hist_starts, hists.wrapping_sub(1)))
         } else {
             (0.0, 0.0)
         };

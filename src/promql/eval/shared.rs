@@ -1,28 +1,34 @@
-//! Selections that an expression needs more than once, such as both sides of `x / sum(x)`. Those that several
-//! expressions need are in `promql::selections`.
+//! What an expression needs more than once, such as both sides of `x / sum(x)`. What several expressions need is in
+//! `promql::selections`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::context::Grid;
 use super::profile::walk;
+use super::times::Times;
+use super::uses::each_use;
 use crate::model::Matcher;
 use crate::promql::ast::{Expr, ExprKind};
-use crate::promql::selections::Selected;
-use crate::storage::{Need, Selection};
+use crate::promql::kept::Tally;
+use crate::promql::uses::{Asked, Found, Selected, Use, asked};
 
 /// So many selectors of an expression are compared with each other; what comes after them is selected by itself.
 const SELECTORS_MAX: usize = 256;
 
-/// The selections of the selectors that occur several times, for as long as the query runs.
+/// The selections of the selectors that occur several times, and the samples that they share, for as long as the query
+/// runs. Nothing, if each occurs once.
 #[derive(Default)]
 pub(super) struct Shared<'e> {
-    repeated: Vec<&'e [Matcher]>,
+    repeated: Vec<(&'e [Matcher], Vec<Use>)>,
     made: Mutex<Vec<(&'e [Matcher], Selected)>>,
+    tally: Option<Arc<Tally>>,
 }
 
 impl<'e> Shared<'e> {
-    pub fn of(expr: &'e Expr) -> Self {
+    /// Of an expression that is evaluated over a grid.
+    pub fn of(expr: &'e Expr, times: &Times, grid: Grid) -> Self {
         let mut all: Vec<&[Matcher]> = Vec::new();
-        let mut repeated: Vec<&[Matcher]> = Vec::new();
+        let mut repeated: Vec<(&[Matcher], Vec<Use>)> = Vec::new();
         walk(expr, 0, &mut |node, _| {
             let matchers = match &node.kind {
                 ExprKind::Vector(v) => &v.matchers[..],
@@ -32,31 +38,50 @@ impl<'e> Shared<'e> {
             if all.len() == SELECTORS_MAX {
                 return;
             }
-            if all.contains(&matchers) && !repeated.contains(&matchers) {
-                repeated.push(matchers);
+            if all.contains(&matchers) && !repeated.iter().any(|(r, _)| *r == matchers) {
+                repeated.push((matchers, Vec::new()));
             }
             all.push(matchers);
         });
-        Shared { repeated, made: Mutex::default() }
+        if repeated.is_empty() {
+            return Shared::default();
+        }
+        each_use(times, expr, grid, &mut |matchers, what| {
+            if let Some((_, uses)) = repeated.iter_mut().find(|(r, _)| *r == matchers) {
+                uses.push(what);
+            }
+        });
+        Shared { repeated, made: Mutex::default(), tally: Some(Arc::default()) }
     }
 
-    /// The selection for these matchers, if an earlier one has all that is asked for; else what `select` makes.
-    pub fn get<E>(
-        &self,
-        matchers: &[Matcher],
-        range: (i64, i64),
-        need: Need,
-        select: impl FnOnce() -> Result<Arc<Selection>, E>,
-    ) -> Result<Arc<Selection>, E> {
-        let Some(matchers) = self.repeated.iter().copied().find(|r| *r == matchers) else {
-            return select();
-        };
-        let made = || self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = made().iter().find(|(m, s)| *m == matchers && s.serves(range, need)) {
-            return Ok(Arc::clone(&found.selection));
+    fn find_repeated(&self, matchers: &[Matcher]) -> Option<&(&'e [Matcher], Vec<Use>)> {
+        self.repeated.iter().find(|(r, _)| *r == matchers)
+    }
+
+    /// What to ask for, for this use and others.
+    pub fn asked(&self, matchers: &[Matcher], own: Use) -> Asked {
+        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |(_, uses)| asked(uses, own))
+    }
+
+    /// What was selected before, if it has all that is asked for.
+    pub fn find(&self, matchers: &[Matcher], own: Use) -> Option<Found> {
+        if self.repeated.is_empty() {
+            return None;
         }
-        let selection = select()?;
-        made().push((matchers, Selected { range, need, selection: Arc::clone(&selection) }));
-        Ok(selection)
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, found) = made.iter_mut().find(|(m, s)| *m == matchers && s.serves(own))?;
+        Some(found.take(own.range))
+    }
+
+    /// Keeps what was selected, if another use may ask for it.
+    pub fn keep(&self, matchers: &[Matcher], selected: Selected) {
+        if let Some((matchers, _)) = self.find_repeated(matchers) {
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).push((matchers, selected));
+        }
+    }
+
+    /// What the query keeps of samples; `None` if no selector occurs twice.
+    pub fn tally(&self) -> Option<&Arc<Tally>> {
+        self.tally.as_ref()
     }
 }

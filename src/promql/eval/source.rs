@@ -6,12 +6,14 @@ use super::columns::{ABSENT, FLOAT, HISTOGRAM, Lazy, RowLabels};
 use super::context::Grid;
 use super::subquery::Joined;
 use crate::model::{CounterResetHint, FloatHistogram, is_stale_marker};
-use crate::storage::{LabelTable, Samples, Selection};
+use crate::promql::kept::Own;
+use crate::promql::uses::Found;
+use crate::storage::{LabelTable, SampleSlices, Samples};
 
 /// Where the samples of a range vector come from.
 pub(super) enum Source {
     Storage {
-        series: Arc<Selection>,
+        found: Found,
         /// Only counts, sums and resets of histograms matter.
         stats_only: bool,
         /// Whether start times are asked for.
@@ -26,7 +28,7 @@ pub(super) enum Source {
 impl Source {
     pub fn len(&self) -> usize {
         match self {
-            Source::Storage { series, .. } => series.len(),
+            Source::Storage { found, .. } => found.selection.len(),
             Source::Table(rows, _) => rows.columns.rows(),
             Source::Joined(joined) => joined.series.len(),
         }
@@ -35,7 +37,7 @@ impl Source {
     /// Where the labels of the series stand.
     pub fn table(&self) -> &Arc<LabelTable> {
         match self {
-            Source::Storage { series, .. } => series.table(),
+            Source::Storage { found, .. } => found.selection.table(),
             Source::Table(rows, _) => &rows.table,
             Source::Joined(joined) => &joined.table,
         }
@@ -58,8 +60,8 @@ impl Source {
     /// A label of a series; empty if it has none of this name.
     pub fn label(&self, i: usize, name: &str) -> &str {
         match self {
-            Source::Storage { series, .. } => {
-                let mut pairs = series.table().pairs(i as u32);
+            Source::Storage { found, .. } => {
+                let mut pairs = found.selection.table().pairs(i as u32);
                 pairs.find(|(n, _)| *n == name).map_or("", |(_, v)| v)
             }
             Source::Table(rows, _) => rows.columns.series[i].labels.get(&rows.table, name).unwrap_or(""),
@@ -69,24 +71,35 @@ impl Source {
 
     /// The samples of one series within `(after, to]`, without staleness markers. `own` is where they are put if they do
     /// not lie in one piece already.
-    pub fn load<'s>(&'s self, i: usize, after: i64, to: i64, own: &'s mut Samples) -> &'s Samples {
-        own.clear();
+    pub fn load<'s>(&'s self, i: usize, after: i64, to: i64, own: &'s mut Own) -> SampleSlices<'s> {
+        let Own { samples, group } = own;
+        samples.clear();
         match self {
-            Source::Storage { series, stats_only, starts } => {
-                series.read(i, after.saturating_add(1), to, own);
-                if !starts {
-                    own.starts.clear();
-                    own.hist_starts.clear();
+            Source::Storage { found, stats_only, starts } => {
+                let from = after.saturating_add(1);
+                if let Some(kept) = found.kept(i, (from, to), group) {
+                    let kept = if *starts { kept } else { kept.without_starts() };
+                    let to_strip = *stats_only && !kept.hists.is_empty();
+                    if !to_strip && !has_stale(kept) {
+                        return kept;
+                    }
+                    *samples = kept.into();
+                } else {
+                    found.selection.read(i, from, to, samples);
+                    if !starts {
+                        samples.starts.clear();
+                        samples.hist_starts.clear();
+                    }
                 }
-                drop_stale(own);
+                drop_stale(samples);
                 if *stats_only {
-                    strip(own);
+                    strip(samples);
                 }
             }
-            Source::Table(rows, grid) => append_row(rows, i, *grid, own),
-            Source::Joined(joined) => return &joined.series[i].1,
+            Source::Table(rows, grid) => append_row(rows, i, *grid, samples),
+            Source::Joined(joined) => return joined.series[i].1.slices(),
         }
-        own
+        samples.slices()
     }
 }
 
@@ -120,9 +133,17 @@ fn forget_resets(h: &Arc<FloatHistogram>) -> Arc<FloatHistogram> {
     }
 }
 
-fn drop_stale(samples: &mut Samples) {
+fn any_stale(vs: &[f64]) -> bool {
     // Nearly always there is none, so no look stops early.
-    if samples.vs.iter().fold(false, |any, v| any | is_stale_marker(*v)) {
+    vs.iter().fold(false, |any, v| any | is_stale_marker(*v))
+}
+
+fn has_stale(samples: SampleSlices<'_>) -> bool {
+    any_stale(samples.vs) || samples.hists.iter().any(|h| h.is_stale_marker())
+}
+
+fn drop_stale(samples: &mut Samples) {
+    if any_stale(&samples.vs) {
         let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));
         samples.ts.retain(|_| kept.next().unwrap_or(false));
         let mut kept = samples.vs.iter().map(|v| !is_stale_marker(*v));

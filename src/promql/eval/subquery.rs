@@ -9,12 +9,12 @@ use super::pace::LABELS;
 use super::source::{Source, append_row};
 use super::window::WindowSpec;
 use crate::model::Labels;
-use crate::promql::ast::{RangeMode, Subquery};
+use crate::promql::ast::Subquery;
 use crate::storage::{LabelTable, Samples};
 
 /// A longer grid is evaluated in parts of so many steps: then no operator has a row that is too long for it to look in
 /// time whether to stop, nor tables of the whole grid's size. What a step gives does not depend on the others.
-const STEPS_AT_ONCE: usize = 1 << 18;
+pub(super) const STEPS_AT_ONCE: usize = 1 << 18;
 
 /// So many samples' room is made at once at most.
 const ROOM_MAX: usize = 1 << 26;
@@ -63,23 +63,12 @@ impl Joined {
 impl Context<'_> {
     /// Evaluates what is inside a subquery over its own grid, which covers all windows that `grid` needs.
     pub fn subquery(&self, s: &Subquery, grid: Grid) -> Result<(Source, WindowSpec)> {
-        let (offset, at) = self.shift(&s.shift)?;
-        let range = self.range_ms(&s.range)?;
-        let step = match &s.step {
-            Some(d) => self.positive(d)?,
-            None => self.options.default_subquery_step_ms.max(1),
-        };
-        let spec = WindowSpec { range, offset, at, mode: RangeMode::Plain, lookback: self.lookback };
-        let (after, to) = spec.reach(grid);
-        let start = (after.div_euclid(step) + 1).saturating_mul(step);
-        if start > to {
-            let none = Grid { start, step, len: 0 };
-            return Ok((Source::Table(Columns::new(0).into(), none), spec));
+        let (spec, inner) = self.times.subquery(s, grid)?;
+        let Grid { step, len, .. } = inner;
+        if len == 0 {
+            return Ok((Source::Table(Columns::new(0).into(), inner), spec));
         }
-        let len =
-            usize::try_from(to.saturating_sub(start) / step).map_or(usize::MAX, |n| n.saturating_add(1));
         self.check_slots(1, len)?;
-        let inner = Grid { start, step, len };
         if len <= STEPS_AT_ONCE {
             let rows = self.samples.inside_subquery(inner, grid, || self.lazy_vector(&s.expr, inner))?;
             return Ok((Source::Table(rows, inner), spec));

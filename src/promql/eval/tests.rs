@@ -11,7 +11,7 @@ use crate::promql::{
 };
 use crate::storage::{Storage, StorageOptions};
 
-fn storage(series: usize, samples: usize) -> Storage {
+pub(super) fn storage(series: usize, samples: usize) -> Storage {
     let options =
         StorageOptions { retention_ms: i64::MAX / 4, window_ms: i64::MAX / 4, ..StorageOptions::default() };
     let storage = Storage::open(options).unwrap();
@@ -28,7 +28,7 @@ fn storage(series: usize, samples: usize) -> Storage {
     storage
 }
 
-fn engine(limits: QueryLimits) -> Engine {
+pub(super) fn engine(limits: QueryLimits) -> Engine {
     let options = EngineOptions { features: Features::all(), limits, ..EngineOptions::default() };
     Engine::new(options, Clock::system())
 }
@@ -290,34 +290,6 @@ fn a_profile_tells_what_each_part_cost() {
     assert!(profile.iter().all(|n| n.total >= n.own && n.evaluations == 1), "{profile:?}");
     let unasked = run(query, &QueryRequest::range(0, 1, 1), QueryLimits::default(), &storage).unwrap();
     assert!(unasked.profile.is_empty());
-}
-
-#[test]
-fn a_selector_that_occurs_twice_is_read_once() {
-    let storage = storage(50, 100);
-    let check = |query: &str, selected: u64| {
-        let result =
-            run(query, &QueryRequest::range(60_000, 600_000, 60_000), QueryLimits::default(), &storage);
-        assert_eq!(result.unwrap().stats.series_selected, selected, "{query}");
-    };
-    // Counted for each selector all the same, as Prometheus does.
-    check("x_total / x_total", 100);
-    check("rate(x_total[2m]) - rate(x_total[1m])", 100);
-    let expr = crate::promql::parse("x_total + on (instance) x_total + y + rate(x_total[5m])").unwrap();
-    let shared = super::shared::Shared::of(&expr);
-    let matchers = [crate::model::Matcher::equal("__name__", "x_total")];
-    let made = std::cell::Cell::new(0);
-    let get = |from: i64, need| {
-        let select = || {
-            made.set(made.get() + 1);
-            Ok::<_, QueryError>(std::sync::Arc::default())
-        };
-        shared.get(&matchers, (from, 100), need, select).unwrap();
-        made.get()
-    };
-    use crate::storage::Need;
-    assert_eq!([get(50, Need::Newest), get(50, Need::Newest), get(40, Need::Newest)], [1, 1, 2]);
-    assert_eq!([get(30, Need::Window), get(60, Need::Newest), get(29, Need::Window)], [3, 3, 4]);
 }
 
 #[test]

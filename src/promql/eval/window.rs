@@ -12,8 +12,10 @@ use super::source::Source;
 use super::{labels, rate, sorted};
 use crate::model::{FloatHistogram, METRIC_NAME};
 use crate::promql::MatrixSeries;
-use crate::promql::ast::{Call, Expr, ExprKind, MatrixSelector, Pos, RangeMode, ValueType};
-use crate::storage::{Need, Samples};
+use crate::promql::ast::{Call, Expr, ExprKind, Pos, RangeMode, ValueType};
+use crate::promql::kept::Own;
+use crate::promql::uses::Use;
+use crate::storage::SampleSlices;
 
 /// The samples of one series in one window, and the window's place: `(start, end]`.
 ///
@@ -75,11 +77,16 @@ impl WindowSpec {
 
     /// Calls `f` with the window of each step; both ends only move forward. Answers how many samples all windows had.
     #[inline]
-    pub fn slide(&self, samples: &Samples, grid: Grid, mut f: impl FnMut(usize, &Window<'_>)) -> u64 {
+    pub fn slide(
+        &self,
+        samples: &SampleSlices<'_>,
+        grid: Grid,
+        mut f: impl FnMut(usize, &Window<'_>),
+    ) -> u64 {
         let (mut hlo, mut hhi) = (0, 0);
         let mut in_histograms = 0;
         let (left, right) = self.margins();
-        let floats = self.slide_over(&samples.ts, grid, |place| {
+        let floats = self.slide_over(samples.ts, grid, |place| {
             let Place { step, from, until, start, end } = place;
             let mut window = Window {
                 ts: &samples.ts[from..until],
@@ -93,8 +100,8 @@ impl WindowSpec {
                 time: grid.time(step),
             };
             if !samples.hist_ts.is_empty() {
-                advance(&samples.hist_ts, &mut hlo, start.saturating_sub(left));
-                advance(&samples.hist_ts, &mut hhi, end.saturating_add(right));
+                advance(samples.hist_ts, &mut hlo, start.saturating_sub(left));
+                advance(samples.hist_ts, &mut hhi, end.saturating_add(right));
                 let hlo = hlo.min(hhi);
                 window.hist_ts = &samples.hist_ts[hlo..hhi];
                 window.hists = &samples.hists[hlo..hhi];
@@ -199,10 +206,10 @@ impl Context<'_> {
         let count = source.len();
         let table = Arc::clone(source.table());
         let fill = Box::new(move |range: std::ops::Range<usize>, out: &mut Part| {
-            let mut own = Samples::default();
+            let mut own = Own::default();
             let mut pace = self.pace();
             for i in range {
-                let samples = source.load(i, after, to, &mut own);
+                let samples = &source.load(i, after, to, &mut own);
                 pace.work(samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
                 if samples.is_empty() {
                     continue;
@@ -243,7 +250,7 @@ impl Context<'_> {
 
     /// Counts the samples that the windows over a series of the source hold, `read` in all: windows that overlap hold
     /// whatever was loaded, others each its own.
-    fn count_fetched(&self, source: &Source, samples: &Samples, read: u64) {
+    fn count_fetched(&self, source: &Source, samples: &SampleSlices<'_>, read: u64) {
         if let Source::Storage { .. } = source {
             let in_histograms = samples.hists.iter().map(|h| h.size_in_samples()).sum::<u64>();
             self.samples.fetch(read.min(samples.ts.len() as u64 + in_histograms));
@@ -251,7 +258,7 @@ impl Context<'_> {
     }
 
     /// Notes that the samples of a series are held, if they are many and were not held before.
-    fn hold_loaded(&self, source: &Source, samples: &Samples) -> Result<Held> {
+    fn hold_loaded(&self, source: &Source, samples: &SampleSlices<'_>) -> Result<Held> {
         const FEW: usize = 4096;
         if samples.len() <= FEW || !matches!(source, Source::Storage { .. }) {
             return Ok(Held::default());
@@ -264,7 +271,7 @@ impl Context<'_> {
 
     /// Counts the samples of each window, if the query asks for that: all of them, and those that the windows before
     /// it did not hold.
-    fn count_steps(&self, source: &Source, spec: &WindowSpec, samples: &Samples, grid: Grid) {
+    fn count_steps(&self, source: &Source, spec: &WindowSpec, samples: &SampleSlices<'_>, grid: Grid) {
         if !self.samples.by_step() {
             return;
         }
@@ -289,12 +296,12 @@ impl Context<'_> {
     pub fn range_source(&self, argument: &Expr, grid: Grid) -> Result<(Source, WindowSpec, bool)> {
         match &argument.kind {
             ExprKind::Matrix(m) => {
-                let spec = self.window_spec(m)?;
+                let spec = self.times.window_spec(m)?;
                 let (after, to) = spec.reach(grid);
-                let series = self.select(&m.vector.matchers, after, to, Need::Window)?;
+                let found = self.select(&m.vector.matchers, Use::window(after, to))?;
                 let stats_only = self.stats_only(&m.vector);
                 let starts = self.options.features.use_start_timestamps && spec.mode == RangeMode::Plain;
-                Ok((Source::Storage { series, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
+                Ok((Source::Storage { found, stats_only, starts }, spec, has_one_name(&m.vector.matchers)))
             }
             ExprKind::Subquery(s) => {
                 let (source, spec) = self.subquery(s, grid)?;
@@ -302,12 +309,6 @@ impl Context<'_> {
             }
             _ => fail("expected a range vector"),
         }
-    }
-
-    fn window_spec(&self, m: &MatrixSelector) -> Result<WindowSpec> {
-        let (offset, at) = self.shift(&m.vector.shift)?;
-        let range = self.range_ms(&m.range)?;
-        Ok(WindowSpec { range, offset, at, mode: m.vector.mode, lookback: self.lookback })
     }
 
     /// `absent_over_time`: 1 at the steps at which no series has a sample in its window.
@@ -325,10 +326,10 @@ impl Context<'_> {
         }
         let (after, to) = spec.reach(grid);
         let mut present = vec![false; grid.len];
-        let mut own = Samples::default();
+        let mut own = Own::default();
         let mut pace = self.pace();
         for i in 0..source.len() {
-            let samples = source.load(i, after, to, &mut own);
+            let samples = &source.load(i, after, to, &mut own);
             pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
                 profile.read(argument, samples);
@@ -342,7 +343,7 @@ impl Context<'_> {
     }
 
     /// The floats with their times.
-    fn pairs(&self, samples: &Samples) -> Result<Vec<(i64, f64)>> {
+    fn pairs(&self, samples: &SampleSlices<'_>) -> Result<Vec<(i64, f64)>> {
         let mut pairs = Vec::with_capacity(samples.ts.len());
         self.in_pieces(samples.ts.len(), |piece| {
             pairs.extend(samples.ts[piece.clone()].iter().copied().zip(samples.vs[piece].iter().copied()));
@@ -357,10 +358,10 @@ impl Context<'_> {
         let (after, to) = spec.reach(grid);
         let (start, end) = spec.bounds(ts);
         let mut out = Vec::new();
-        let mut own = Samples::default();
+        let mut own = Own::default();
         let mut pace = self.pace();
         for i in 0..source.len() {
-            let samples = source.load(i, after, to, &mut own);
+            let samples = &source.load(i, after, to, &mut own);
             pace.work(LABELS + samples.ts.len() + samples.hist_ts.len() * HISTOGRAM_READ)?;
             if let Some(profile) = &self.profile {
                 profile.read(argument, samples);
@@ -427,7 +428,7 @@ impl RangeJob<'_, '_> {
     #[inline]
     pub fn each(
         &self,
-        samples: &Samples,
+        samples: &SampleSlices<'_>,
         out: &mut Part,
         row: usize,
         mut f: impl FnMut(usize, &Window<'_>) -> Point,

@@ -9,7 +9,10 @@ use super::{Refusal, Series, Twin, Value};
 use crate::clock::Clock;
 use crate::model::{Labels, stale_marker};
 use crate::promql::ast::Expr;
-use crate::promql::{self, Engine, EngineOptions, Features, PointValue, QueryRequest, parse_with};
+use crate::promql::{
+    self, Engine, EngineOptions, Features, PointValue, QueryError, QueryRequest, QueryResult, Selections,
+    parse_with,
+};
 use crate::storage::{Reader, Storage, StorageOptions};
 
 /// Between two samples, ms.
@@ -378,17 +381,61 @@ fn request() -> impl Strategy<Value = QueryRequest> {
     ]
 }
 
-#[test]
-fn the_engine_answers_as_the_twin() {
-    let mut runner = proptest::test_runner::TestRunner::new_with_rng(
+/// Cases of one seed, `PROPTEST_CASES` or so many.
+fn runner(cases: u32) -> proptest::test_runner::TestRunner {
+    proptest::test_runner::TestRunner::new_with_rng(
         ProptestConfig {
-            cases: std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(128),
+            cases: std::env::var("PROPTEST_CASES").ok().and_then(|v| v.parse().ok()).unwrap_or(cases),
             failure_persistence: None,
             max_shrink_iters: 4096,
             ..ProptestConfig::default()
         },
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
-    );
+    )
+}
+
+#[test]
+fn what_is_read_once_is_answered_as_if_it_were_read_each_time() {
+    let features = Features { delayed_name_removal: false, ..Features::all() };
+    let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() }, Clock::system());
+    let (asked, reused) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let cases = prop::collection::vec((expression(), request()), 1..8);
+    let outcome = runner(48).run(&(data(), cases), |(series, cases)| {
+        let reader = reader(&series);
+        for (text, request) in &cases {
+            // All selectors occur twice.
+            let twice = format!("({text}) or ({text})");
+            compare(&twice, &series, request, &engine, &reader)?;
+            let expr = parse_with(&twice, features).unwrap();
+            let result = engine.evaluate(&twice, &expr, request, &reader);
+            asked.set(asked.get() + 1);
+            reused.set(reused.get() + u32::from(result.is_ok_and(|r| r.stats.samples_reused > 0)));
+        }
+        // The same as the rules of a group.
+        let ts = cases[0].1.end;
+        let at = QueryRequest::instant(ts);
+        let rules: Vec<_> =
+            cases.iter().map(|(text, _)| (text, parse_with(text, features).unwrap())).collect();
+        let mut selections = Selections::of(rules.iter().map(|(_, e)| e));
+        engine.foresee(&mut selections, rules.iter().map(|(_, e)| e), ts);
+        for (text, expr) in &rules {
+            let shown = |result: Result<QueryResult, QueryError>| format!("{:?}", result.map(|r| r.value));
+            let together = engine.evaluate_sharing(text, expr, &at, &reader, &selections);
+            let alone = engine.evaluate(text, expr, &at, &reader);
+            prop_assert_eq!(shown(together), shown(alone), "{}", text);
+        }
+        selections.forget_all();
+        prop_assert_eq!(engine.held_bytes(), 0);
+        Ok(())
+    });
+    outcome.unwrap();
+    let (asked, reused) = (asked.get(), reused.get());
+    assert!(reused * 2 > asked, "only {reused} of {asked} share samples");
+}
+
+#[test]
+fn the_engine_answers_as_the_twin() {
+    let mut runner = runner(128);
     let features = Features { delayed_name_removal: false, ..Features::all() };
     let engine = Engine::new(EngineOptions { features, ..EngineOptions::default() }, Clock::system());
     let (asked, answered) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
