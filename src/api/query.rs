@@ -1,6 +1,7 @@
 //! `/api/v1/query`, `/api/v1/query_range`, and texts of expressions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use super::state::ApiState;
 use super::{answer, json, time, tree};
 use crate::model::Timestamp;
 use crate::promql::ast::{Expr, ValueType};
-use crate::promql::{self, Charge, QueryRequest, QueryResult, Value};
+use crate::promql::{self, Charge, QueryError, QueryRequest, QueryResult, Value};
 
 pub(super) async fn instant(
     State(state): State<Arc<ApiState>>,
@@ -48,7 +49,11 @@ async fn parsed(
     if is_quickly_parsed(&text) {
         return Ok(answer(&promql::parse_with(&text, features)?));
     }
-    state.queries.clone().run(move |_| Ok(answer(&promql::parse_with(&text, features)?))).await
+    let parse = move |cancelled: Arc<AtomicBool>| {
+        let expr = promql::parse_until(&text, features, &|| cancelled.load(Ordering::Relaxed))?;
+        Ok(answer(&expr))
+    };
+    state.queries.clone().run(parse).await
 }
 
 /// The expression, if it is not too long.
@@ -123,11 +128,10 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
     request.lookback_ms = lookback(params)?;
     let text = query_text(params, &state)?.to_owned();
     let pool = state.queries.clone();
-    let over_range = request.step_ms > 0;
     let come_at = state.clock.monotonic();
     // A short text is parsed here, in a few microseconds; then it is known whether the rest can be done here as well.
     let parsed = if is_quickly_parsed(&text) {
-        let (expr, charge) = checked(&state, &text, over_range)?;
+        let (expr, charge) = checked(&state, &text, &request)?;
         Some((expr, charge, state.clock.monotonic() - come_at))
     } else {
         None
@@ -142,8 +146,11 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
         let (expr, _charge, parsing) = match parsed {
             Some(parsed) => parsed,
             None => {
-                let (expr, charge) = checked(&state, &text, over_range)?;
-                (expr, charge, state.clock.monotonic() - begun_at)
+                let (expr, charge) = checked(&state, &text, &request)?;
+                let parsing = state.clock.monotonic() - begun_at;
+                // What parsing took is not there for the evaluation.
+                request.timeout = Some(timeout_of(&state, &request).saturating_sub(parsing));
+                (expr, charge, parsing)
             }
         };
         let parsed_at = state.clock.monotonic();
@@ -179,8 +186,7 @@ async fn run(state: Arc<ApiState>, params: &Params, mut request: QueryRequest) -
 const TEXT_BYTES_PARSED_HERE: usize = 1024;
 
 /// Whether parsing takes a few milliseconds at the very most. Regular expressions that repeat something so many times, or
-/// name classes of Unicode, may take half a second each: in a text that has no such thing no brace stands in front of a
-/// digit.
+/// name classes of Unicode, may take longer each: in a text that has no such thing no brace stands in front of a digit.
 fn is_quickly_parsed(text: &str) -> bool {
     let heavy = |pair: &[u8]| match pair {
         [b'{', digit] => digit.is_ascii_digit(),
@@ -196,18 +202,32 @@ pub(super) fn evaluate(
     text: &str,
     request: &QueryRequest,
 ) -> Result<QueryResult, ApiError> {
-    let (expr, _charge) = checked(state, text, request.step_ms > 0)?;
+    let (expr, _charge) = checked(state, text, request)?;
     Ok(state.engine.evaluate(text, &expr, request, &state.storage.reader())?)
 }
 
-/// The parsed expression, of a type that can be answered, with its regular expressions on the account of all queries.
-fn checked(state: &ApiState, text: &str, over_range: bool) -> Result<(Expr, Charge), ApiError> {
-    let expr = promql::parse_with(text, state.engine.options().features)?;
-    if over_range {
+/// The parsed expression, of a type that can be answered, with its regular expressions on the account of all queries. The
+/// request's timeout and its end hold here, too.
+fn checked(state: &ApiState, text: &str, request: &QueryRequest) -> Result<(Expr, Charge), ApiError> {
+    let deadline = state.clock.monotonic() + timeout_of(state, request);
+    let stopped = || {
+        let cancelled = request.cancelled.load(Ordering::Relaxed).then_some(QueryError::Cancelled);
+        cancelled.or_else(|| (state.clock.monotonic() > deadline).then_some(QueryError::Timeout))
+    };
+    let features = state.engine.options().features;
+    let expr = promql::parse_until(text, features, &|| stopped().is_some())
+        .map_err(|e| stopped().map_or_else(|| ApiError::from(e), ApiError::from))?;
+    if request.step_ms > 0 {
         check_range_type(&expr)?;
     }
     let charge = state.engine.charge_regexes(&expr)?;
     Ok((expr, charge))
+}
+
+/// How long a query may take.
+fn timeout_of(state: &ApiState, request: &QueryRequest) -> Duration {
+    let most = state.engine.options().limits.timeout;
+    request.timeout.map_or(most, |t| t.min(most))
 }
 
 /// A range query needs one value per step.

@@ -56,11 +56,17 @@ impl Matcher {
     /// Whether a label with this value (empty if it is missing) satisfies the matcher.
     #[must_use]
     pub fn matches(&self, value: &str) -> bool {
+        self.matches_until(value, &|| false)
+    }
+
+    /// As [`Matcher::matches`]. Once `stop` says so the answer comes soon, and means nothing.
+    #[must_use]
+    pub fn matches_until(&self, value: &str, stop: &dyn Fn() -> bool) -> bool {
         match (self.op, &self.regex) {
             (MatchOp::Equal, _) => value == self.value,
             (MatchOp::NotEqual, _) => value != self.value,
-            (MatchOp::Regex, Some(r)) => r.is_match(value),
-            (MatchOp::NotRegex, Some(r)) => !r.is_match(value),
+            (MatchOp::Regex, Some(r)) => r.is_match_until(value, stop),
+            (MatchOp::NotRegex, Some(r)) => !r.is_match_until(value, stop),
             (MatchOp::Regex | MatchOp::NotRegex, None) => {
                 unreachable!("a regex matcher is built with its regex")
             }

@@ -131,7 +131,7 @@ pub enum QueryError {
     TooMuchMemoryTogether { limit: u64 },
     /// `errorType` "execution".
     #[error(
-        "the result has {series} series, more than the limit of {limit} (raise it with --query.max-series)"
+        "the result has at least {series} series, more than the limit of {limit} (raise it with --query.max-series)"
     )]
     TooManySeries { series: usize, limit: usize },
 }

@@ -84,7 +84,8 @@ fn regex(raw: &RelabelConfig, at: Mark, source: &Source) -> Result<GoRegex, Prob
     match &raw.regex {
         None => GoRegex::anchored(REGEX_DEFAULT).map_err(|e| source.problem(at, e.to_string())),
         Some(stated) => {
-            GoRegex::anchored(&stated.value).map_err(|e| source.problem(mark(stated), e.to_string()))
+            let compiled = GoRegex::anchored(&stated.value).and_then(|r| r.check_groups().map(|()| r));
+            compiled.map_err(|e| source.problem(mark(stated), e.to_string()))
         }
     }
 }

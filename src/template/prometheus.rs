@@ -123,6 +123,7 @@ impl Functions for PrometheusFunctions<'_> {
             }
             ("reReplaceAll", [Value::String(pattern), Value::String(replacement), Value::String(text)]) => {
                 let regex = GoRegex::unanchored(pattern).map_err(|e| e.message)?;
+                regex.check_groups().map_err(|e| e.message)?;
                 Ok(Value::str(regex.replace_all(text, replacement)))
             }
             ("match", [Value::String(pattern), Value::String(text)]) => {

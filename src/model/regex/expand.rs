@@ -1,19 +1,13 @@
 //! Go's `$1`, `${1}`, `$name`, `${name}` and `$$`.
 
-use regex_automata::util::captures::Captures;
+use super::engine::Found;
 
 /// Appends `template` with what the groups of a match in `text` captured. A name takes as many letters, digits and
 /// underscores as there are, so that `$1x` is the group `1x`, which there is not; what no group captured is empty; a
 /// `$` that begins nothing stays.
 ///
 /// Source: Go's `regexp.Expand`.
-pub(super) fn expand(
-    template: &str,
-    names: &[(String, usize)],
-    text: &str,
-    captures: &Captures,
-    out: &mut String,
-) {
+pub(super) fn expand(template: &str, names: &[(String, usize)], text: &str, found: &Found, out: &mut String) {
     let mut rest = template;
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
@@ -29,11 +23,11 @@ pub(super) fn expand(
         };
         rest = tail;
         let span = match number(name) {
-            Some(number) => captures.get_group(number),
+            Some(number) => found.group(number),
             // Of groups that share a name the first that captured anything counts.
-            None => names.iter().filter(|(n, _)| n == name).find_map(|(_, i)| captures.get_group(*i)),
+            None => names.iter().filter(|(n, _)| n == name).find_map(|(_, i)| found.group(*i)),
         };
-        out.push_str(span.map_or("", |s| &text[s.start..s.end]));
+        out.push_str(span.map_or("", |s| &text[s]));
     }
     out.push_str(rest);
 }

@@ -1,11 +1,15 @@
 //! Regular expressions with the syntax and meaning of Go's `regexp` (RE2).
 //!
-//! `parse` reads Go's syntax into the intermediate form of the `regex` crates, whose engine then matches it: their own
+//! `parse` reads Go's syntax into the intermediate form of the `regex` crates, of whose automata `engine` is made: their own
 //! syntax means other things in places (`\d` is every Unicode digit there, `[a&&b]` an intersection, `\<` a word
 //! boundary). `shape` finds the patterns that need no engine at all: sets of literals, `prefix.*`, `.+` and the like.
-//! `expand` fills in captures as Go does. `recent` keeps what was
+//! `alphabet` makes those small that repeat large classes. `expand` fills in captures as Go does. `recent` keeps what was
 //! compiled last, for a dashboard or a rule asks with the same patterns again and again.
+//!
+//! No pattern takes longer than some 50 ms to compile, for that cannot be stopped; matching can be.
 
+mod alphabet;
+mod engine;
 mod expand;
 mod parse;
 mod perl;
@@ -15,14 +19,10 @@ mod shape;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use regex_automata::meta;
 use regex_syntax::hir::{Hir, Look};
 
+use engine::{Capturing, Engine, Source};
 use shape::Shape;
-
-/// A compiled pattern takes at most about this much memory; a pattern that needs more is refused. It is also a bound on
-/// time, for compiling cannot be stopped: some 15 ms for a MiB. `\pL{255}` takes 12 MiB; Go's limit is wider.
-const SIZE_LIMIT: usize = 24 * 1024 * 1024;
 
 /// Patterns of more open parentheses are read and compiled on a thread of their own, for that is done by recursion.
 const NESTING_ON_ANY_STACK: usize = 100;
@@ -48,10 +48,12 @@ struct Inner {
     /// Names of groups by their number.
     names: Vec<(String, usize)>,
     shape: Shape,
-    /// What the engine is made of if it is needed later: for captures of a pattern that matching knows a shape of.
-    hir: Hir,
-    engine: OnceLock<Option<meta::Regex>>,
-    /// Whether `hir` nests so deeply that walking it needs a large stack.
+    /// What the engines are made of.
+    source: Source,
+    /// `None` if the shape decides.
+    engine: Option<Engine>,
+    capturing: OnceLock<Option<Capturing>>,
+    /// Whether `source` nests so deeply that walking it needs a large stack.
     deep: bool,
 }
 
@@ -95,12 +97,14 @@ impl GoRegex {
         hir: Hir,
         deep: bool,
     ) -> Result<Self, RegexError> {
-        let engine = OnceLock::new();
-        if !shape.decides() {
-            let compiled = compile(&hir).ok_or_else(|| too_large(pattern))?;
-            engine.get_or_init(|| Some(compiled));
-        }
-        let inner = Inner { pattern: pattern.to_owned(), names, shape, hir, engine, deep };
+        let source = Source::new(hir);
+        let engine = if shape.decides() {
+            None
+        } else {
+            Some(Engine::compile(&source).ok_or_else(|| too_large(pattern))?)
+        };
+        let capturing = OnceLock::new();
+        let inner = Inner { pattern: pattern.to_owned(), names, shape, source, engine, capturing, deep };
         Ok(GoRegex { inner: Arc::new(inner) })
     }
 
@@ -112,34 +116,64 @@ impl GoRegex {
 
     #[must_use]
     pub fn is_match(&self, text: &str) -> bool {
-        self.inner.shape.matches(text).unwrap_or_else(|| self.engine().is_some_and(|e| e.is_match(text)))
+        self.is_match_until(text, &|| false)
     }
 
-    /// If `text` matches, `replacement` with `$1`, `${1}` and `${name}` filled in (Go's `Expand`).
+    /// As [`GoRegex::is_match`]. Once `stop` says so the answer comes soon, and means nothing.
+    #[must_use]
+    pub fn is_match_until(&self, text: &str, stop: &dyn Fn() -> bool) -> bool {
+        let engine = || self.inner.engine.as_ref().is_some_and(|e| e.is_match(text, stop));
+        self.inner.shape.matches(text).unwrap_or_else(engine)
+    }
+
+    /// How much work [`GoRegex::is_match`] is at the very worst for a text of so many bytes, in steps of some ten nanoseconds.
+    #[must_use]
+    pub fn match_steps(&self, bytes: usize) -> usize {
+        self.inner.engine.as_ref().map_or(bytes / 8, |e| e.steps(bytes))
+    }
+
+    /// How much work [`GoRegex::expand`] is at the very worst for a text of so many bytes, in steps of some ten nanoseconds.
+    #[must_use]
+    pub fn expand_steps(&self, bytes: usize) -> usize {
+        self.capturing().map_or(0, |c| c.steps(bytes))
+    }
+
+    /// Gets ready for [`GoRegex::expand`] and [`GoRegex::replace_all`].
+    ///
+    /// # Errors
+    /// When what has to be kept of all groups would take too much memory.
+    pub fn check_groups(&self) -> Result<(), RegexError> {
+        self.capturing().map(|_| ()).ok_or_else(|| too_large(self.pattern()))
+    }
+
+    /// About how many bytes [`GoRegex::expand`] takes in memory besides.
+    #[must_use]
+    pub fn expand_bytes(&self) -> u64 {
+        self.capturing().map_or(0, Capturing::bytes) as u64
+    }
+
+    /// If `text` matches, `replacement` with `$1`, `${1}` and `${name}` filled in (Go's `Expand`). `None` as well if
+    /// [`GoRegex::check_groups`] says that this pattern is too large for it.
     #[must_use]
     pub fn expand(&self, text: &str, replacement: &str) -> Option<String> {
-        let engine = self.engine()?;
-        let mut captures = engine.create_captures();
-        engine.captures(text, &mut captures);
-        if !captures.is_match() {
-            return None;
-        }
+        let found = self.capturing()?.first(text)?;
         let mut out = String::new();
-        expand::expand(replacement, &self.inner.names, text, &captures, &mut out);
+        expand::expand(replacement, &self.inner.names, text, &found, &mut out);
         Some(out)
     }
 
-    /// Every match in `text` replaced (Go's `ReplaceAllString`).
+    /// Every match in `text` replaced (Go's `ReplaceAllString`). None is if [`GoRegex::check_groups`] says that this
+    /// pattern is too large for it.
     #[must_use]
     pub fn replace_all(&self, text: &str, replacement: &str) -> String {
-        let Some(engine) = self.engine() else { return text.to_owned() };
+        let Some(capturing) = self.capturing() else { return text.to_owned() };
         let (mut out, mut copied) = (String::new(), 0);
-        for captures in engine.captures_iter(text) {
-            let Some(found) = captures.get_match() else { continue };
-            out.push_str(&text[copied..found.start()]);
-            expand::expand(replacement, &self.inner.names, text, &captures, &mut out);
-            copied = found.end();
-        }
+        capturing.each(text, |found| {
+            let Some(whole) = found.group(0) else { return };
+            out.push_str(&text[copied..whole.start]);
+            expand::expand(replacement, &self.inner.names, text, found, &mut out);
+            copied = whole.end;
+        });
         out.push_str(&text[copied..]);
         out
     }
@@ -185,18 +219,18 @@ impl GoRegex {
     /// About how many bytes it takes in memory, with what matching adds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        (self.inner.pattern.len() + self.inner.shape.bytes() + 2 * self.engine_bytes()) as u64
+        let matching = self.inner.engine.as_ref().map_or(0, Engine::cache_bytes);
+        (self.inner.pattern.len() + self.inner.shape.bytes() + self.engine_bytes() + matching) as u64
     }
 
     /// About how many bytes the engine takes, without what it adds while matching.
     fn engine_bytes(&self) -> usize {
-        self.inner.engine.get().and_then(Option::as_ref).map_or(0, meta::Regex::memory_usage)
+        self.inner.engine.as_ref().map_or(0, Engine::bytes)
     }
 
-    /// The engine; `None` if the pattern is a set of literals too large for it.
-    fn engine(&self) -> Option<&meta::Regex> {
-        let Inner { hir, engine, deep, .. } = &*self.inner;
-        engine.get_or_init(|| with_room(*deep, || compile(hir)).flatten()).as_ref()
+    fn capturing(&self) -> Option<&Capturing> {
+        let Inner { source, capturing, deep, .. } = &*self.inner;
+        capturing.get_or_init(|| with_room(*deep, || Capturing::compile(source)).flatten()).as_ref()
     }
 }
 
@@ -204,12 +238,6 @@ impl fmt::Debug for GoRegex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("GoRegex").field(&self.inner.pattern).finish()
     }
-}
-
-fn compile(hir: &Hir) -> Option<meta::Regex> {
-    let config =
-        meta::Config::new().nfa_size_limit(Some(SIZE_LIMIT)).onepass_size_limit(Some(SIZE_LIMIT / 10));
-    meta::Regex::builder().configure(config).build_from_hir(hir).ok()
 }
 
 /// Whether a pattern may nest deeply: escaped parentheses count as well.

@@ -10,8 +10,16 @@ use super::perl::{perl, posix, ranges, unicode};
 /// How many groups may stand within each other, as in Go.
 const MAX_DEPTH: usize = 1000;
 
-/// How many ranges the named classes of a pattern may have together: 32 MiB of them. `\pL` has some six hundred.
-const MAX_RANGES: usize = 4 << 20;
+/// How many ranges the named classes of a pattern may have together, which is a bound on time: some 30 ns each. `\pL` has some
+/// six hundred.
+const MAX_RANGES: usize = 1 << 20;
+
+/// How many items other than letters and digits that stand for themselves a pattern may have, repetitions counted as well:
+/// a bound on time, too, for reading and compiling takes some 400 ns each at the worst.
+const MAX_ITEMS: usize = 90_000;
+
+/// What a range counts that has to be looked through for capitals and small letters.
+const FOLDED_RANGE: usize = 8;
 
 /// How often something may be repeated, nested repetitions multiplied.
 const MAX_REPEAT: u32 = 1000;
@@ -26,7 +34,17 @@ pub(super) struct Parsed {
 /// Reads a pattern; with `dot_newline` as if within `(?s:…)`.
 pub(super) fn parse(pattern: &str, dot_newline: bool) -> Result<Parsed, RegexError> {
     let flags = Flags { dot_newline, ..Flags::default() };
-    let mut parser = Parser { pattern, at: 0, flags, groups: 0, names: Vec::new(), depth: 0, ranges: 0 };
+    let mut parser = Parser {
+        pattern,
+        at: 0,
+        flags,
+        groups: 0,
+        names: Vec::new(),
+        depth: 0,
+        ranges: 0,
+        items: 0,
+        folded: [const { None }; 128],
+    };
     let (hir, _) = parser.alternation()?;
     if parser.at < pattern.len() {
         return Err(error("unexpected )", pattern));
@@ -52,6 +70,10 @@ struct Parser<'a> {
     depth: usize,
     /// Ranges of named classes so far.
     ranges: usize,
+    /// Items so far that count against [`MAX_ITEMS`].
+    items: usize,
+    /// What ASCII characters are when capitals and small letters are the same: looking that up takes longer than all else.
+    folded: [Option<Hir>; 128],
 }
 
 fn error(what: &str, text: &str) -> RegexError {
@@ -100,6 +122,15 @@ impl<'a> Parser<'a> {
         while let Some(c) = self.peek() {
             let start = self.at;
             let before = repetition.take();
+            let counts = if c.is_alphabetic() {
+                self.flags.fold_case
+            } else {
+                !matches!(c, '|' | ')' | '-' | '0'..='9')
+            };
+            self.items += usize::from(counts);
+            if self.items > MAX_ITEMS {
+                return Err(super::too_large(self.pattern));
+            }
             match c {
                 '|' | ')' => break,
                 '*' | '+' | '?' => {
@@ -184,11 +215,18 @@ impl<'a> Parser<'a> {
         Ok(self.literal(c))
     }
 
-    fn literal(&self, c: char) -> Hir {
-        if self.flags.fold_case {
-            return Hir::class(Class::Unicode(self.folded(ranges(&[(c, c)]))));
+    fn literal(&mut self, c: char) -> Hir {
+        if !self.flags.fold_case {
+            return Hir::literal(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        Hir::literal(c.encode_utf8(&mut [0; 4]).as_bytes())
+        if let Some(Some(known)) = self.folded.get(c as usize) {
+            return known.clone();
+        }
+        let hir = Hir::class(Class::Unicode(self.folded(ranges(&[(c, c)]))));
+        if let Some(slot) = self.folded.get_mut(c as usize) {
+            *slot = Some(hir.clone());
+        }
+        hir
     }
 
     fn folded(&self, mut class: ClassUnicode) -> ClassUnicode {
@@ -353,7 +391,7 @@ impl<'a> Parser<'a> {
         };
         let (caret, name) = name.strip_prefix('^').map_or((false, name), |n| (true, n));
         let class = unicode(name).ok_or_else(|| invalid(whole))?;
-        self.ranges += class.ranges().len();
+        self.ranges += class.ranges().len() * if self.flags.fold_case { FOLDED_RANGE } else { 1 };
         if self.ranges > MAX_RANGES {
             return Err(super::too_large(self.pattern));
         }

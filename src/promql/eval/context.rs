@@ -341,6 +341,12 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Refuses a result of so many series.
+    pub fn check_series(&self, series: usize) -> Result<()> {
+        let limit = self.options.limits.max_series;
+        if series > limit { Err(QueryError::TooManySeries { series, limit }) } else { Ok(()) }
+    }
+
     pub fn too_large(&self) -> QueryError {
         QueryError::TooMuchMemory { limit: self.options.limits.max_bytes }
     }

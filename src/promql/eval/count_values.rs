@@ -28,8 +28,8 @@ struct Counted {
 impl Context<'_> {
     /// As a table.
     pub fn count_values(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
-        let (counted, held) = self.counted(a, grid)?;
-        self.check_slots(counted.len(), grid.len)?;
+        // Refused while they are counted: there may be a new value in every sample.
+        let (counted, held) = self.counted(a, grid, |values| self.check_slots(values, grid.len))?;
         let mut out = Columns::with_capacity(grid.len, counted.len());
         for (i, Counted { labels, counts }) in counted.into_iter().enumerate() {
             if i.is_multiple_of(64) {
@@ -47,7 +47,7 @@ impl Context<'_> {
 
     /// As the answer to a range query, sorted by labels.
     pub fn count_values_matrix(&self, a: &Aggregate, grid: Grid) -> Result<Vec<MatrixSeries>> {
-        let (mut counted, _) = self.counted(a, grid)?;
+        let (mut counted, _) = self.counted(a, grid, |values| self.check_series(values))?;
         let mut order: Vec<usize> = (0..counted.len()).collect();
         sorted::sort_by(&mut order, || self.check(), |x, y| counted[*x].labels.cmp(&counted[*y].labels))?;
         let series = order.into_iter().map(|i| {
@@ -61,8 +61,14 @@ impl Context<'_> {
         Ok(series.collect())
     }
 
-    /// The values in the order in which they first occur, and what they hold.
-    fn counted(&self, a: &Aggregate, grid: Grid) -> Result<(Vec<Counted>, Held)> {
+    /// The values in the order in which they first occur, and what they hold. `check` is asked at every step whether there
+    /// may be so many.
+    fn counted(
+        &self,
+        a: &Aggregate,
+        grid: Grid,
+        check: impl Fn(usize) -> Result<()>,
+    ) -> Result<(Vec<Counted>, Held)> {
         let Some(param) = a.param.as_ref() else { return fail("count_values needs a label name") };
         let label = string_literal(param)?;
         if !labels::is_valid_name(label) {
@@ -101,6 +107,8 @@ impl Context<'_> {
             for row in 0..columns.rows() {
                 if row.is_multiple_of(ROWS_BETWEEN_CHECKS) {
                     self.check()?;
+                    self.hold(more)?;
+                    held = held + std::mem::take(&mut more);
                 }
                 let slot = row * grid.len + step;
                 let group = group_of[row];
@@ -145,6 +153,7 @@ impl Context<'_> {
             }
             self.hold(more)?;
             held = held + more;
+            check(counted.len())?;
         }
         self.samples.release(columns.samples());
         Ok((counted, held))

@@ -16,8 +16,6 @@ use crate::promql::ast::{Call, Expr, ExprKind};
 
 /// The longest value that `label_replace` and `label_join` make, in bytes: what may be ingested, too.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
-/// So many bytes of values that were made count as a sample held.
-const BYTES_PER_SAMPLE: usize = 16;
 
 const DUPLICATES: &str = "vector cannot contain metrics with the same labelset";
 
@@ -84,13 +82,13 @@ fn check_length(function: &str, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Notes that `bytes` of values more are held.
-fn hold_value(ctx: &Context<'_>, bytes: usize) -> Result<()> {
-    ctx.hold((bytes / BYTES_PER_SAMPLE) as u64)
+/// Notes that labels that were made are held: every label of the row is copied.
+fn hold_labels(ctx: &Context<'_>, labels: &Labels) -> Result<()> {
+    ctx.hold(Held { samples: 0, bytes: labels.as_packed().len() as u64 })
 }
 
-/// What a byte that a regular expression looks at costs, in units of work.
-const REGEX_BYTE: usize = 4;
+/// `label_replace` may take so many steps for one value at the very worst, for it cannot be stopped in between: some 50 ms.
+const EXPAND_STEPS_MAX: usize = 1 << 23;
 
 /// `label_replace(v, dst, replacement, src, regex)`.
 pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns> {
@@ -98,8 +96,9 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
     let (dst, replacement, src, pattern) = (text(1)?, text(2)?, text(3)?, text(4)?);
     let invalid = || fail(format!("invalid regular expression in label_replace(): {pattern}"));
     let Ok(regex) = GoRegex::anchored(pattern) else { return invalid() };
+    regex.check_groups().or_else(|e| fail(format!("label_replace() has too many groups: {e}")))?;
     // One stands in the other where calls stand within each other.
-    let held = Held { samples: 0, bytes: regex.bytes() };
+    let held = Held { samples: 0, bytes: regex.bytes() + regex.expand_bytes() };
     ctx.hold(held)?;
     // Prometheus reads the pattern within a group: a `\Q` without its `\E` takes what closes that.
     if pattern.contains("\\Q") && GoRegex::unanchored(&format!("^(?s:{pattern})$")).is_err() {
@@ -113,12 +112,19 @@ pub(super) fn replace(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Colu
         let source = s.labels.get(src).unwrap_or("");
         // No group is longer than what it is a part of: this is refused before it is made.
         check_length("label_replace", references.saturating_mul(source.len()))?;
-        pace.work(2 * LABELS + source.len() * REGEX_BYTE + replacement.len())?;
+        let steps = regex.expand_steps(source.len());
+        if steps > EXPAND_STEPS_MAX {
+            return fail(format!(
+                "label_replace() would take too long: its regular expression is too large for a value of {} bytes",
+                source.len()
+            ));
+        }
+        pace.work(2 * LABELS + steps + replacement.len())?;
         let value = regex.expand(source, replacement);
-        hold_value(ctx, value.as_ref().map_or(0, String::len))?;
         let Some(value) = value else { continue };
         check_length("label_replace", value.len())?;
         s.labels = s.labels.with(dst, &value);
+        hold_labels(ctx, &s.labels)?;
         if dst == METRIC_NAME {
             s.drop_name = false;
         }
@@ -145,8 +151,8 @@ pub(super) fn join(ctx: &Context<'_>, call: &Call, grid: Grid) -> Result<Columns
         let bytes = values.iter().map(|v| v.len()).sum::<usize>().saturating_add(separators);
         check_length("label_join", bytes)?;
         pace.work(2 * LABELS + values.len() + bytes / 8)?;
-        hold_value(ctx, bytes)?;
         s.labels = s.labels.with(dst, &values.join(separator));
+        hold_labels(ctx, &s.labels)?;
         if dst == METRIC_NAME {
             s.drop_name = false;
         }

@@ -60,8 +60,8 @@ use self::context::{Context, Grid, Result, SampleCount, fail, unwrap_parens};
 use self::pace::LABELS;
 use super::ast::{AggregateOp, Expr, ExprKind, ValueType};
 use super::{
-    Engine, EngineOptions, MatrixSeries, PointValue, QueryError, QueryRequest, QueryResult, QueryStats,
-    Selections, StepSamples, Value, VectorSample, functions, uses::Use,
+    Engine, EngineOptions, MatrixSeries, PointValue, QueryRequest, QueryResult, QueryStats, Selections,
+    StepSamples, Value, VectorSample, functions, uses::Use,
 };
 use crate::model::{Labels, Matcher};
 use crate::storage::Reader;
@@ -137,9 +137,7 @@ pub(super) fn run(
         Value::Matrix(matrix) => matrix.len(),
         Value::Scalar { .. } | Value::String { .. } => 1,
     };
-    if series > options.limits.max_series {
-        return Err(QueryError::TooManySeries { series, limit: options.limits.max_series });
-    }
+    ctx.check_series(series)?;
     let bytes = value.bytes();
     ctx.hold(context::Held { samples: 0, bytes })?;
     let charge = ctx.samples.hand_over(bytes);

@@ -119,6 +119,47 @@ fn memory_and_series_are_limited() {
     assert!(run("sum(x_total)", &range, few, &storage).is_ok());
 }
 
+/// Each sample has a value of its own: the result would have 3,350 series.
+#[test]
+fn values_past_the_limit_of_series_are_not_counted_to_the_end() {
+    let storage = storage(50, 100);
+    let query = r#"count_values("v", x_total + 1000 * timestamp(x_total))"#;
+    let few = QueryLimits { max_series: 200, ..QueryLimits::default() };
+    match run(query, &QueryRequest::range(0, 1_000_000, 15_000), few, &storage).unwrap_err() {
+        QueryError::TooManySeries { series, limit: 200 } => assert!(series <= 250, "{series}"),
+        other => panic!("{other}"),
+    }
+    // Within another operator they make no series of the result.
+    let within = format!("count({query})");
+    assert!(run(&within, &QueryRequest::range(0, 1_000_000, 15_000), few, &storage).is_ok());
+}
+
+#[test]
+fn labels_that_are_made_count_as_memory() {
+    let storage = storage(50, 100);
+    let request = QueryRequest::instant(60_000);
+    let max_bytes = 1_000_000;
+    let limits = QueryLimits { max_bytes, ..limits(1000) };
+    let long = "y".repeat(30_000);
+    for query in [
+        format!(r#"label_replace(x_total, "z", "{long}", "n", ".*")"#),
+        format!(r#"label_join(x_total, "z", "{long}", "n", "n")"#),
+        // The value is short, but the row has a long one beside it, which is copied.
+        format!(
+            r#"label_replace(label_replace(topk(20, x_total), "z", "{long}", "n", ".*"), "y", "1", "n", ".*")"#
+        ),
+    ] {
+        let error = run(&query, &request, limits, &storage).unwrap_err();
+        assert_eq!(error, QueryError::TooMuchMemory { limit: max_bytes }, "{query}");
+    }
+    // What could take seconds for one value is not begun.
+    let slow = format!(
+        r#"label_replace(label_replace(topk(1, x_total), "z", "{long}", "n", ".*"), "w", "$1", "z", "((y?){{0,300}}x?)*")"#
+    );
+    let error = run(&slow, &request, QueryLimits::default(), &storage).unwrap_err().to_string();
+    assert!(error.contains("too large for a value of 30000 bytes"), "{error}");
+}
+
 #[test]
 fn a_long_window_counts_while_it_is_loaded() {
     let storage = storage(1, 10_000);
@@ -299,9 +340,10 @@ fn labels_that_functions_make_are_bounded() {
     let (long, refs) = ("y".repeat(60_000), "$1".repeat(40_000));
     let join = format!(r#"label_join(x_total, "z", "{long}", "n", "group")"#);
     assert!(run(&join, &at, limits(1_000_000), &storage).is_ok());
-    // Ten values of 60,000 bytes are more than this many samples of 16.
-    let error = run(&join, &at, limits(10_000), &storage).unwrap_err();
-    assert_eq!(error, QueryError::TooManySamples { limit: 10_000 });
+    // Ten values of 60,000 bytes are memory, and no samples.
+    assert!(run(&join, &at, limits(100), &storage).is_ok());
+    let error = run(&join, &at, QueryLimits { max_bytes: 500_000, ..limits(100) }, &storage).unwrap_err();
+    assert_eq!(error, QueryError::TooMuchMemory { limit: 500_000 });
     for query in [
         format!(r#"label_join(x_total, "z", "{long}", "n", "n", "n")"#),
         format!(r#"label_replace(x_total, "z", "{refs}", "__name__", "(.*)")"#),

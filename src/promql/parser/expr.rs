@@ -30,15 +30,27 @@ pub(super) struct Parser<'a> {
     aggregations: usize,
     /// Bytes of the regular expressions so far.
     pub(super) regex_bytes: u64,
+    /// Asked before each regular expression, for to compile one may take some ten milliseconds.
+    pub(super) stop: &'a dyn Fn() -> bool,
 }
 
 /// An expression, and how deeply it nests.
 type Parsed = Result<(Expr, usize), ParseError>;
 
 impl<'a> Parser<'a> {
-    pub(super) fn new(text: &'a str, tokens: Tokens, features: Features) -> Self {
+    pub(super) fn new(text: &'a str, tokens: Tokens, features: Features, stop: &'a dyn Fn() -> bool) -> Self {
         let Tokens { tokens, error } = tokens;
-        Parser { text, tokens, lexical: error, next: 0, features, depth: 0, aggregations: 0, regex_bytes: 0 }
+        Parser {
+            text,
+            tokens,
+            lexical: error,
+            next: 0,
+            features,
+            depth: 0,
+            aggregations: 0,
+            regex_bytes: 0,
+            stop,
+        }
     }
 
     /// All tokens of the text, as far as it could be cut.

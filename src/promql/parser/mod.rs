@@ -50,7 +50,15 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
-    let mut parser = start(text, features)?;
+    parse_until(text, features, &|| false)
+}
+
+/// As [`parse_with`]. Once `stop` says so it ends soon, with an error that means nothing.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_until(text: &str, features: Features, stop: &dyn Fn() -> bool) -> Result<Expr, ParseError> {
+    let mut parser = start(text, features, stop)?;
     if parser.peek() == Kind::Eof {
         return Err(parser.error(0..text.len(), "no expression found in input"));
     }
@@ -68,7 +76,7 @@ pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    let mut parser = start(text, Features::default())?;
+    let mut parser = start(text, Features::default(), &|| false)?;
     if !(parser.peek().is_metric_name() || parser.peek() == Kind::LeftBrace) {
         return Err(parser.unexpected("", ""));
     }
@@ -80,10 +88,14 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     }
 }
 
-fn start(text: &str, features: Features) -> Result<Parser<'_>, ParseError> {
+fn start<'a>(
+    text: &'a str,
+    features: Features,
+    stop: &'a dyn Fn() -> bool,
+) -> Result<Parser<'a>, ParseError> {
     if text.len() > MAX_LENGTH {
         let message = format!("expression of {} bytes is longer than {MAX_LENGTH}", text.len());
         return Err(ParseError::new(text, MAX_LENGTH..text.len(), message));
     }
-    Ok(Parser::new(text, tokenize(text), features))
+    Ok(Parser::new(text, tokenize(text), features, stop))
 }

@@ -73,6 +73,9 @@ impl Parser<'_> {
                 self.utf8_value(&value, "error parsing regexp: invalid UTF-8: ")?
             }
         };
+        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) && (self.stop)() {
+            return Err(self.error(pos, "parsing was stopped"));
+        }
         let matcher = Matcher::new(op, name, value).map_err(|e| self.error(pos.clone(), e.message))?;
         let bytes = matcher.regex().map_or(0, GoRegex::bytes);
         let counted = self.features.regexes.count(&mut self.regex_bytes, bytes);

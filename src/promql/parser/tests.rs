@@ -576,3 +576,20 @@ fn shape(expr: &Expr) -> String {
     strip(&mut expr);
     format!("{expr:?}")
 }
+
+#[test]
+fn parsing_can_be_stopped_before_each_regular_expression() {
+    let text = r#"sum(a{b="c",d=~"e.*f"}) + g{h!~"i.*j"} + k{l="m"}"#;
+    let asked = std::cell::Cell::new(0);
+    let parse = |stop_at: usize| {
+        asked.set(0);
+        super::parse_until(text, Features::default(), &|| {
+            asked.set(asked.get() + 1);
+            asked.get() == stop_at
+        })
+    };
+    assert!(parse(0).is_ok());
+    assert_eq!(asked.get(), 2);
+    let error = parse(2).unwrap_err();
+    assert_eq!((error.message.as_str(), &text[error.pos]), ("parsing was stopped", r#"h!~"i.*j""#));
+}

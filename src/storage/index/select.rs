@@ -16,8 +16,10 @@ use roaring::RoaringBitmap;
 use super::cache::{Answer, Question, SelectCache, Version};
 use crate::model::{MatchOp, Matcher};
 
-/// So many values are tried between two looks at whether to stop: at most some milliseconds' worth.
+/// So many values are tried between two looks at whether to stop: a part of a millisecond's worth, …
 const VALUES_BETWEEN_CHECKS: usize = 1024;
+/// … if each takes no more than so many steps of matching.
+const STEPS_PER_VALUE: usize = 64;
 /// To find the value that a series has takes as long as to try so many that lie side by side.
 const SERIES_COST: u64 = 8;
 /// To try fewer values is no more work than to look for a remembered answer and to combine it.
@@ -217,15 +219,24 @@ struct Trial<'a> {
     m: &'a Matcher,
     accepted: bool,
     stop: &'a dyn Fn() -> bool,
+    /// Values since the last look at whether to stop; one that takes long counts as many.
     tried: usize,
     stopped: bool,
 }
 
 impl Trial<'_> {
     fn accepts(&mut self, value: &str) -> bool {
-        self.tried += 1;
-        self.stopped = self.stopped || (self.tried.is_multiple_of(VALUES_BETWEEN_CHECKS) && (self.stop)());
-        !self.stopped && self.m.matches(value) == self.accepted
+        if self.stopped {
+            return false;
+        }
+        let accepted = self.m.matches_until(value, self.stop) == self.accepted;
+        self.tried += 1 + self.m.regex().map_or(0, |r| r.match_steps(value.len()) / STEPS_PER_VALUE);
+        // Behind the match: one that was stopped is not to be remembered.
+        if self.tried >= VALUES_BETWEEN_CHECKS {
+            self.tried = 0;
+            self.stopped = (self.stop)();
+        }
+        !self.stopped && accepted
     }
 
     /// Adds those of the series in `among` whose value is accepted.
