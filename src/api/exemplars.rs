@@ -1,6 +1,7 @@
 //! `/api/v1/query_exemplars`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -8,24 +9,27 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
+use super::pool::check_wanted;
 use super::state::ApiState;
-use crate::promql::{Annotations, parse_with, selectors};
+use crate::promql::{Annotations, parse_until, selectors};
 use crate::storage::Exemplar;
 
 pub(super) async fn exemplars(
     State(state): State<Arc<ApiState>>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    state.queries.clone().run(move |_| list_exemplars(&state, &params)).await
+    state.queries.clone().run(move |cancelled| list_exemplars(&state, &params, &cancelled)).await
 }
 
 /// The exemplars of the series that the selectors of an expression match.
-fn list_exemplars(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
+fn list_exemplars(state: &ApiState, params: &Params, cancelled: &AtomicBool) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     if to < from {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let expr = parse_with(params.get("query"), state.engine.options().features)?;
+    let stop = || cancelled.load(Ordering::Relaxed);
+    let expr = parse_until(params.get("query"), state.engine.options().features, &stop)?;
+    check_wanted(cancelled)?;
     let matchers: Vec<_> = selectors(&expr).into_iter().map(|v| v.matchers.clone()).collect();
     let mut out = json::begin();
     out.push(b'[');

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
@@ -11,11 +12,12 @@ use axum::response::{IntoResponse as _, Response};
 use super::error::{ApiError, TextError};
 use super::export::{Latest, exposition, latest};
 use super::params::Params;
+use super::pool::check_wanted;
 use super::state::ApiState;
 use super::{body, json};
 use crate::exposition::protobuf::{self, FamilyType};
 use crate::exposition::{BodyFormat, FamilySet, Format, PROTOBUF_CONTENT_TYPE, SeriesValue, Writer};
-use crate::model::{CounterResetHint, Labels, LabelsBuilder, METRIC_NAME, Matcher, Metadata, Timestamp};
+use crate::model::{CounterResetHint, Labels, LabelsBuilder, METRIC_NAME, Metadata, Timestamp};
 use crate::promql::Charge;
 use crate::storage::Samples;
 
@@ -24,7 +26,6 @@ pub(super) async fn federate(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, TextError> {
-    let selectors = params.selectors()?;
     let accept = body::text(&headers, header::ACCEPT);
     let pool = state.transfers.clone();
     // No OpenMetrics, as in Prometheus: there are no types to tell.
@@ -32,14 +33,16 @@ pub(super) async fn federate(
         BodyFormat::Text(Format::Text | Format::OpenMetrics) => Format::Text,
         BodyFormat::Text(Format::TextUtf8 | Format::OpenMetricsUtf8) => Format::TextUtf8,
         BodyFormat::Protobuf => {
-            let bytes = pool.run(move |_| Ok(protobuf(&collect(&state, &selectors)?.0))).await?;
+            let work =
+                move |cancelled: Arc<AtomicBool>| Ok(protobuf(&collect(&state, &params, &cancelled)?.0));
+            let bytes = pool.run(work).await?;
             return Ok(
                 ([(header::CONTENT_TYPE, PROTOBUF_CONTENT_TYPE)], json::in_pieces(bytes)).into_response()
             );
         }
     };
-    let work = move |_| {
-        let (found, _charge) = collect(&state, &selectors)?;
+    let work = move |cancelled: Arc<AtomicBool>| {
+        let (found, _charge) = collect(&state, &params, &cancelled)?;
         Ok(text(found, format))
     };
     let text = pool.run(work).await?;
@@ -50,32 +53,44 @@ pub(super) async fn federate(
 type Found = (Labels, Timestamp, Latest);
 
 /// The newest sample of each series, and what that holds of memory.
-fn collect(state: &ApiState, selectors: &[Vec<Matcher>]) -> Result<(Vec<Found>, Charge), ApiError> {
+fn collect(
+    state: &ApiState,
+    params: &Params,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<(Vec<Found>, Charge), ApiError> {
+    let selectors = params.selectors_until(cancelled)?;
     let to = state.clock.now_ms();
     let from = to - state.engine.options().lookback_ms;
     let external = state.live.borrow().external_labels.clone();
-    let reader = state.storage.reader();
+    let reader = state.storage.reader().until(cancelled);
     let mut seen = HashSet::new();
     let mut samples = Samples::default();
     let mut found = Vec::new();
     let mut charge = state.engine.charge(0)?;
     // One without any matcher selects nothing, as in Prometheus.
     for selector in selectors.iter().filter(|matchers| !matchers.is_empty()) {
-        for series in reader.select(selector, from, to) {
+        for (i, series) in reader.select(selector, from, to).iter().enumerate() {
+            if i.is_multiple_of(SERIES_BETWEEN_CHECKS) {
+                check_wanted(cancelled)?;
+            }
             let labels = series.labels();
             if labels.get(METRIC_NAME).is_none() || !seen.insert(labels.clone()) {
                 continue;
             }
-            if let Some((ts, value)) = latest(&series, from, to, &mut samples) {
+            if let Some((ts, value)) = latest(series, from, to, &mut samples) {
                 // Once shown, and once to know it again.
                 let bytes = 2 * labels.as_packed().len() + size_of::<Found>();
                 state.engine.raise(&mut charge, bytes as u64)?;
                 found.push((with_external(labels, &external), ts, value));
             }
         }
+        check_wanted(cancelled)?;
     }
     Ok((found, charge))
 }
+
+/// So many series are read between two looks at whether somebody still waits.
+const SERIES_BETWEEN_CHECKS: usize = 1024;
 
 fn text(found: Vec<Found>, format: Format) -> String {
     let mut families = FamilySet::new();

@@ -1,15 +1,17 @@
 //! The parameters of a call: those of a form body before those of the URL, as Go's `FormValue` sees them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{Method, header};
 
 use super::error::{ApiError, ErrorKind};
+use super::pool::check_wanted;
 use super::state::ApiState;
 use super::{body, time};
 use crate::model::{GoRegex, Matcher, Timestamp};
-use crate::promql::{RegexMemory, parse_selector};
+use crate::promql::{RegexMemory, parse_selector_until};
 
 /// More parameters than this are refused.
 const PARAMS_MAX: usize = 10_000;
@@ -155,10 +157,21 @@ impl Params {
     /// # Errors
     /// When one is no selector.
     pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        self.selectors_until(&AtomicBool::new(false))
+    }
+
+    /// As [`Params::selectors`], on behalf of somebody who may go.
+    ///
+    /// # Errors
+    /// When one is no selector, or `cancelled` becomes true.
+    pub fn selectors_until(&self, cancelled: &AtomicBool) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let wrong = |reason: &dyn std::fmt::Display| ApiError::parameter("match[]", reason);
         let (mut all, mut regex_bytes) = (Vec::new(), 0);
         for text in self.all("match[]") {
-            let matchers = parse_selector(text).map_err(|reason| wrong(&reason))?;
+            check_wanted(cancelled)?;
+            let matchers = parse_selector_until(text, &|| cancelled.load(Ordering::Relaxed));
+            let matchers =
+                matchers.map_err(|e| check_wanted(cancelled).err().unwrap_or_else(|| wrong(&e)))?;
             let bytes = matchers.iter().filter_map(Matcher::regex).map(GoRegex::bytes).sum();
             RegexMemory::DEFAULT.count(&mut regex_bytes, bytes).map_err(|reason| wrong(&reason))?;
             all.push(matchers);
@@ -171,7 +184,15 @@ impl Params {
     /// # Errors
     /// When one is no selector, or has no matcher that needs a label.
     pub fn matchers(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        let selectors = self.selectors()?;
+        self.matchers_until(&AtomicBool::new(false))
+    }
+
+    /// As [`Params::matchers`], on behalf of somebody who may go.
+    ///
+    /// # Errors
+    /// As for [`Params::matchers`], or when `cancelled` becomes true.
+    pub fn matchers_until(&self, cancelled: &AtomicBool) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let selectors = self.selectors_until(cancelled)?;
         if selectors.iter().any(|matchers| matchers.iter().all(|m| m.matches(""))) {
             let reason = "match[] must contain at least one non-empty matcher";
             return Err(ApiError::parameter("match[]", reason));
@@ -245,6 +266,14 @@ mod tests {
         assert_eq!(params.get("b"), "");
         assert_eq!(params.all("match[]").collect::<Vec<_>>(), ["x", "y"]);
         assert_eq!(params.list("state"), ["firing", "resolved", "z"]);
+    }
+
+    #[test]
+    fn selectors_are_not_read_for_somebody_who_has_gone() {
+        let params = parsed("match[]=x&match[]={a=~\"b.*\"}");
+        let read = |gone: bool| params.matchers_until(&AtomicBool::new(gone)).map_err(|e| e.kind);
+        assert_eq!(read(false).map(|s| s.len()), Ok(2));
+        assert_eq!(read(true), Err(ErrorKind::Canceled));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::error::{ApiError, ErrorKind};
+use crate::promql::QueryError;
 
 /// So many pieces of work run at once, so many more wait, the rest is refused.
 #[derive(Clone, Debug)]
@@ -70,6 +71,14 @@ impl Pool {
         drop(guard);
         answer.unwrap_or_else(|e| Err(ApiError::internal("answering the request", e)))
     }
+}
+
+/// Refuses to go on with work that nobody waits for any more.
+///
+/// # Errors
+/// When the flag that [`Pool::run`] gave to it has become true.
+pub fn check_wanted(cancelled: &AtomicBool) -> Result<(), ApiError> {
+    if cancelled.load(Ordering::Relaxed) { Err(QueryError::Cancelled.into()) } else { Ok(()) }
 }
 
 /// Tells the work that its asker has gone: hyper drops the handler's future when the client disconnects.

@@ -1,7 +1,8 @@
 //! `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/series`, `/api/v1/metadata`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -10,12 +11,13 @@ use axum::response::Response;
 use super::error::ApiError;
 use super::json;
 use super::params::Params;
+use super::pool::check_wanted;
 use super::state::ApiState;
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
 use crate::promql::Charge;
 
 pub(super) async fn labels(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    state.queries.clone().run(move |_| list_labels(&state, &params, None)).await
+    state.queries.clone().run(move |cancelled| list_labels(&state, &params, None, &cancelled)).await
 }
 
 pub(super) async fn label_values(
@@ -31,18 +33,23 @@ pub(super) async fn label_values(
     if name.is_empty() {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
-    state.queries.clone().run(move |_| list_labels(&state, &params, Some(&name))).await
+    state.queries.clone().run(move |cancelled| list_labels(&state, &params, Some(&name), &cancelled)).await
 }
 
 /// Names of labels, or the values of one.
-fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<Response, ApiError> {
+fn list_labels(
+    state: &ApiState,
+    params: &Params,
+    name: Option<&str>,
+    cancelled: &Arc<AtomicBool>,
+) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     let limit = params.limit("limit")?;
-    let mut selectors = params.matchers()?;
+    let mut selectors = params.matchers_until(cancelled)?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }
-    let reader = state.storage.reader();
+    let reader = state.storage.reader().until(cancelled);
     let of = |matchers: &[Matcher]| match name {
         // As in Prometheus there is nothing in such a time.
         _ if to < from => Vec::new(),
@@ -50,18 +57,20 @@ fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<
         Some(name) => reader.label_values(name, matchers, from, to),
     };
     let mut charge = state.engine.charge(0)?;
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     for matchers in &selectors {
-        let of_these = of(matchers);
-        let texts: usize = of_these.iter().map(|t| t.len() + TEXT_BYTES).sum();
-        state.engine.raise(&mut charge, texts as u64)?;
-        found = if found.is_empty() { of_these } else { merged(found, of_these) };
+        for text in of(matchers) {
+            if !found.contains(&text) {
+                state.engine.raise(&mut charge, (text.len() + TEXT_BYTES) as u64)?;
+                found.insert(text);
+            }
+        }
+        check_wanted(cancelled)?;
     }
     let truncated = found.len() > limit;
-    found.truncate(limit);
     let mut out = json::begin();
     out.push(b'[');
-    for (i, text) in found.iter().enumerate() {
+    for (i, text) in found.iter().take(limit).enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -73,11 +82,6 @@ fn list_labels(state: &ApiState, params: &Params, name: Option<&str>) -> Result<
 
 /// What a text of a list takes besides its bytes.
 const TEXT_BYTES: usize = 24;
-
-/// Both lists, ascending, each text once.
-fn merged(a: Vec<String>, b: Vec<String>) -> Vec<String> {
-    a.into_iter().chain(b).collect::<BTreeSet<_>>().into_iter().collect()
-}
 
 /// The value-encoding form of names that are not ASCII words: `_` is `__`, another character `_HEX_`.
 fn unescape(text: &str) -> Option<String> {
@@ -99,18 +103,19 @@ fn unescape(text: &str) -> Option<String> {
 }
 
 pub(super) async fn series(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
-    state.queries.clone().run(move |_| list_series(&state, &params)).await
+    state.queries.clone().run(move |cancelled| list_series(&state, &params, &cancelled)).await
 }
 
-fn list_series(state: &ApiState, params: &Params) -> Result<Response, ApiError> {
+fn list_series(state: &ApiState, params: &Params, cancelled: &Arc<AtomicBool>) -> Result<Response, ApiError> {
     let (from, to) = params.range()?;
     let limit = params.limit("limit")?;
-    let selectors = params.matchers()?;
+    let selectors = params.matchers_until(cancelled)?;
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let mut charge = state.engine.charge(0)?;
-    let mut found = if to < from { Vec::new() } else { select(state, &selectors, (from, to), &mut charge)? };
+    let mut found =
+        if to < from { Vec::new() } else { select(state, &selectors, (from, to), &mut charge, cancelled)? };
     let truncated = found.len() > limit;
     found.truncate(limit);
     let mut out = json::begin();
@@ -131,19 +136,30 @@ fn select(
     selectors: &[Vec<Matcher>],
     (from, to): (Timestamp, Timestamp),
     charge: &mut Charge,
+    cancelled: &Arc<AtomicBool>,
 ) -> Result<Vec<Labels>, ApiError> {
-    let reader = state.storage.reader();
-    let mut found: Vec<Labels> = Vec::new();
+    let reader = state.storage.reader().until(cancelled);
+    // Each once from the start: selectors may be thousands that all match the same.
+    let mut found: HashSet<Labels> = HashSet::new();
     for matchers in selectors {
-        let selected = reader.select(matchers, from, to);
-        let labels = selected.iter().map(|s| (s.labels().as_packed().len() + TEXT_BYTES) as u64);
-        state.engine.raise(charge, labels.sum())?;
-        found.extend(selected.iter().map(|s| s.labels().clone()));
+        for (i, series) in reader.select(matchers, from, to).iter().enumerate() {
+            if i.is_multiple_of(SERIES_BETWEEN_CHECKS) {
+                check_wanted(cancelled)?;
+            }
+            if !found.contains(series.labels()) {
+                state.engine.raise(charge, (series.labels().as_packed().len() + TEXT_BYTES) as u64)?;
+                found.insert(series.labels().clone());
+            }
+        }
+        check_wanted(cancelled)?;
     }
+    let mut found: Vec<Labels> = found.into_iter().collect();
     found.sort_unstable();
-    found.dedup();
     Ok(found)
 }
+
+/// So many series are looked at between two looks at whether somebody still waits.
+const SERIES_BETWEEN_CHECKS: usize = 4096;
 
 pub(super) async fn metadata(
     State(state): State<Arc<ApiState>>,

@@ -15,38 +15,38 @@ pub(super) fn tree(expr: &Expr) -> Value {
             json!({"type": "numberLiteral", "val": crate::promql::format_number(*v)})
         }
         ExprKind::String(s) => json!({"type": "stringLiteral", "val": s}),
-        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": tree(inner)}),
-        ExprKind::Unary { negate, expr } => {
-            json!({"type": "unaryExpr", "op": if *negate { "-" } else { "+" }, "expr": tree(expr)})
-        }
-        ExprKind::Binary(b) => json!({
-            "type": "binaryExpr",
-            "op": b.op.as_str(),
-            "lhs": tree(&b.lhs),
-            "rhs": tree(&b.rhs),
-            "matching": b.matching.as_ref().map(matching),
-            "bool": b.return_bool,
-        }),
-        ExprKind::Aggregate(a) => json!({
-            "type": "aggregation",
-            "op": a.op.as_str(),
-            "expr": tree(&a.expr),
-            "param": a.param.as_ref().map(tree),
-            "grouping": a.labels,
-            "without": a.without,
-        }),
+        ExprKind::Paren(inner) => node([("type", json!("parenExpr")), ("expr", tree(inner))]),
+        ExprKind::Unary { negate, expr } => node([
+            ("type", json!("unaryExpr")),
+            ("op", json!(if *negate { "-" } else { "+" })),
+            ("expr", tree(expr)),
+        ]),
+        ExprKind::Binary(b) => node([
+            ("type", json!("binaryExpr")),
+            ("op", json!(b.op.as_str())),
+            ("lhs", tree(&b.lhs)),
+            ("rhs", tree(&b.rhs)),
+            ("matching", b.matching.as_ref().map_or(Value::Null, matching)),
+            ("bool", json!(b.return_bool)),
+        ]),
+        ExprKind::Aggregate(a) => node([
+            ("type", json!("aggregation")),
+            ("op", json!(a.op.as_str())),
+            ("expr", tree(&a.expr)),
+            ("param", a.param.as_ref().map_or(Value::Null, tree)),
+            ("grouping", json!(a.labels)),
+            ("without", json!(a.without)),
+        ]),
         ExprKind::Call(c) => {
             let spec = functions::lookup(c.function);
-            json!({
-                "type": "call",
-                "func": {
-                    "name": c.function,
-                    "argTypes": spec.map_or_else(Vec::new, |s| s.args.iter().map(|t| t.as_str()).collect()),
-                    "variadic": spec.map_or(0, |s| s.variadic),
-                    "returnType": spec.map_or("vector", |s| s.returns.as_str()),
-                },
-                "args": c.args.iter().map(tree).collect::<Vec<_>>(),
-            })
+            let func = json!({
+                "name": c.function,
+                "argTypes": spec.map_or_else(Vec::new, |s| s.args.iter().map(|t| t.as_str()).collect()),
+                "variadic": spec.map_or(0, |s| s.variadic),
+                "returnType": spec.map_or("vector", |s| s.returns.as_str()),
+            });
+            let args = Value::Array(c.args.iter().map(tree).collect());
+            node([("type", json!("call")), ("func", func), ("args", args)])
         }
         ExprKind::Vector(v) => selector("vectorSelector", v),
         ExprKind::Matrix(m) => {
@@ -55,13 +55,19 @@ pub(super) fn tree(expr: &Expr) -> Value {
             node
         }
         ExprKind::Subquery(s) => {
-            let mut node = json!({"type": "subquery", "expr": tree(&s.expr)});
+            let mut node = node([("type", json!("subquery")), ("expr", tree(&s.expr))]);
             span(&mut node, "range", Some(&s.range));
             span(&mut node, "step", s.step.as_ref());
             shift(&mut node, &s.shift);
             node
         }
     }
+}
+
+/// An object of these fields. Unlike `json!`, which writes what is put into it anew, it takes its fields as they are: else a tree
+/// would be written as often as it is deep.
+fn node<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn selector(kind: &str, v: &VectorSelector) -> Value {
@@ -130,8 +136,14 @@ fn calculation(duration: &DurationExpr, wrapped: bool) -> Value {
         DurationExpr::Max(a, b) => ("max_of", Some(a), Some(b)),
         DurationExpr::Binary { op, lhs, rhs, .. } => (op.as_str(), Some(lhs), Some(rhs)),
     };
-    let side = |side: Option<&Box<DurationExpr>>| side.map(|d| calculation(d, false));
-    json!({"type": "durationExpr", "op": op, "lhs": side(lhs), "rhs": side(rhs), "wrapped": wrapped})
+    let side = |side: Option<&Box<DurationExpr>>| side.map_or(Value::Null, |d| calculation(d, false));
+    node([
+        ("type", json!("durationExpr")),
+        ("op", json!(op)),
+        ("lhs", side(lhs)),
+        ("rhs", side(rhs)),
+        ("wrapped", json!(wrapped)),
+    ])
 }
 
 fn number(value: f64, duration: bool) -> Value {

@@ -26,7 +26,7 @@ pub use charge::Charge;
 pub use engine::{Engine, EngineOptions, QueryError, QueryLimits, QueryRequest};
 pub use parser::{
     Depth, FEATURES, FeatureSpec, Features, MAX_DEPTH, MAX_LENGTH, MAX_NESTING, ParseError, RegexMemory,
-    parse, parse_selector, parse_until, parse_with,
+    parse, parse_selector, parse_selector_until, parse_until, parse_with,
 };
 pub use printer::format_number;
 pub use selections::Selections;

@@ -24,6 +24,8 @@ pub struct Reader {
     db: Arc<Db>,
     /// Shared with the selections that are made.
     partial: Arc<AtomicBool>,
+    /// Whoever asks may go.
+    cancelled: Option<Arc<AtomicBool>>,
     /// Samples that were decoded through its selections.
     #[cfg(test)]
     pub(crate) decoded: Arc<std::sync::atomic::AtomicU64>,
@@ -34,9 +36,20 @@ impl Reader {
         Reader {
             db: Arc::clone(db),
             partial: Arc::default(),
+            cancelled: None,
             #[cfg(test)]
             decoded: Arc::default(),
         }
+    }
+
+    /// Once this becomes true, what is listed or selected ends soon, and means nothing.
+    #[must_use]
+    pub fn until(self, cancelled: &Arc<AtomicBool>) -> Self {
+        Reader { cancelled: Some(Arc::clone(cancelled)), ..self }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.as_ref().is_some_and(|c| c.load(Ordering::Relaxed))
     }
 
     /// Whether something that this reader was asked for could not be read, because a block or the head's file is
@@ -50,8 +63,10 @@ impl Reader {
     /// A batch is seen whole or not at all, in all series of one selection.
     #[must_use]
     pub fn select(&self, matchers: &[Matcher], from: Timestamp, to: Timestamp) -> Vec<SeriesSnapshot> {
-        let selection = Arc::new(self.selection(matchers, (from, to), Need::Window, &|| false));
+        let stop = || self.is_cancelled();
+        let selection = Arc::new(self.selection(matchers, (from, to), Need::Window, &stop));
         (0..selection.len())
+            .take_while(|series| !series.is_multiple_of(SERIES_BETWEEN_CHECKS) || !stop())
             .map(|series| SeriesSnapshot {
                 labels: selection.labels(series),
                 selection: Arc::clone(&selection),
@@ -206,8 +221,8 @@ impl Reader {
             }
         }
         for block in self.db.ring().blocks.iter().filter(|b| b.overlaps(from, to)) {
-            let series =
-                (!matchers.is_empty()).then(|| block.select_with(matchers, self.selecting(&|| false)));
+            let stop = || self.is_cancelled();
+            let series = (!matchers.is_empty()).then(|| block.select_with(matchers, self.selecting(&stop)));
             block.each_pair(series.as_ref(), |n, _| {
                 if !names.contains(n) {
                     names.insert(n.to_owned());
@@ -244,7 +259,8 @@ impl Reader {
                     values.insert(v.to_owned());
                 });
             } else {
-                block.each_pair(Some(&block.select_with(matchers, self.selecting(&|| false))), |n, v| {
+                let stop = || self.is_cancelled();
+                block.each_pair(Some(&block.select_with(matchers, self.selecting(&stop))), |n, v| {
                     if n == name {
                         values.insert(v.to_owned());
                     }
@@ -266,7 +282,8 @@ impl Reader {
         if matchers.is_empty() && any_time {
             return None;
         }
-        let mut series = select_with(index, matchers, self.selecting(&|| false));
+        let stop = || self.is_cancelled();
+        let mut series = select_with(index, matchers, self.selecting(&stop));
         if !any_time {
             let outside: Vec<u32> = {
                 let shards = series.iter().fold(0u64, |set, id| set | 1 << shard_of(id));

@@ -593,6 +593,10 @@ fn labels_are_listed() {
         assert_eq!(r.label_values("id", &odd, ALWAYS.0, ALWAYS.1), ["1", "3", "5"]);
         assert_eq!(r.label_names(&[Matcher::equal("id", "0")], 0, 2000), ["__name__", "id"]);
         assert_eq!(r.label_values("id", &odd, 2000, 3000), Vec::<String>::new());
+        assert_eq!(r.select(&[], ALWAYS.0, ALWAYS.1).len(), 6);
+        // Whoever has gone is given nothing.
+        let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        assert!(r.until(&gone).select(&[], ALWAYS.0, ALWAYS.1).is_empty());
     };
     check(&storage);
     storage.seal_all().unwrap();

@@ -436,12 +436,8 @@ impl Context<'_> {
     fn aggregate_fold(&self, a: &Aggregate, grid: Grid) -> Result<Columns> {
         let inner = unwrap_parens(&a.expr);
         let pos = &inner.pos;
-        let streamed = match self.rows(inner, grid)? {
-            Some(rows) if rows.duplicates == super::rows::Duplicates::Impossible => Some(rows),
-            _ => None,
-        };
-        let folded = match streamed {
-            Some(rows) => {
+        let folded = match self.rows(inner, grid)? {
+            Some(rows) if rows.duplicates == super::rows::Duplicates::Impossible => {
                 let parts = self.fold_rows(
                     &rows,
                     grid,
@@ -461,8 +457,13 @@ impl Context<'_> {
                 }
                 all
             }
-            None => {
-                let Lazy { columns, table } = self.vector(inner, grid)?.into();
+            rows => {
+                // The recipe is used if there is one: for it a subquery has been evaluated.
+                let columns = match rows {
+                    Some(rows) => self.materialise(rows, grid)?,
+                    None => self.vector(inner, grid)?,
+                };
+                let Lazy { columns, table } = columns.into();
                 let mut folded = Folded::new(a, grid.len);
                 folded.fold(self, &table, &columns, pos)?;
                 self.samples.release(columns.samples());

@@ -534,3 +534,30 @@ fn results_of_every_kind() {
     let Value::Matrix(m) = value("x_total{n=\"1\"}[1m:30s]") else { panic!("no matrix") };
     assert_eq!(m[0].floats, [(30_000, 2.0), (60_000, 4.0)]);
 }
+
+/// An aggregation over a subquery evaluated it twice, one over such an aggregation four times, and so on.
+#[test]
+fn what_is_aggregated_is_evaluated_once() {
+    let storage = storage(6, 100);
+    for request in [QueryRequest::instant(900_000), QueryRequest::range(600_000, 1_200_000, 60_000)] {
+        let read =
+            |query: &str| run(query, &request, QueryLimits::default(), &storage).unwrap().stats.samples_read;
+        for query in [
+            "max_over_time(x_total[5m:30s])",
+            "abs(max_over_time(x_total[5m:30s]))",
+            "rate({group=~\".+\"}[5m])",
+            "max_over_time(x_total[5m:30s]) * 2",
+            "-rate(x_total[5m:30s])",
+        ] {
+            assert_eq!(read(&format!("sum({query})")), read(query), "{query}");
+        }
+    }
+    let at = QueryRequest::instant(900_000);
+    let stats = |query: &str| run(query, &at, QueryLimits::default(), &storage).unwrap().stats;
+    let once = stats("max_over_time(x_total[5m:30s])");
+    let within =
+        "max_over_time(sum(max_over_time(sum(max_over_time(x_total[5m:30s]))[0.001:30s]))[0.001:30s])";
+    let nested = stats(within);
+    assert_eq!(nested.samples_read, once.samples_read);
+    assert!(nested.peak_samples <= once.peak_samples + 10, "{nested:?} {once:?}");
+}

@@ -76,7 +76,15 @@ pub fn parse_until(text: &str, features: Features, stop: &dyn Fn() -> bool) -> R
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    let mut parser = start(text, Features::default(), &|| false)?;
+    parse_selector_until(text, &|| false)
+}
+
+/// As [`parse_selector`]. Once `stop` says so it ends soon, with an error that means nothing.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn parse_selector_until(text: &str, stop: &dyn Fn() -> bool) -> Result<Vec<Matcher>, ParseError> {
+    let mut parser = start(text, Features::default(), stop)?;
     if !(parser.peek().is_metric_name() || parser.peek() == Kind::LeftBrace) {
         return Err(parser.unexpected("", ""));
     }
