@@ -168,8 +168,18 @@ pub fn markdown() -> String {
         crate::promql::MAX_DEPTH,
         crate::promql::RegexMemory::DEFAULT.0 >> 20,
     );
+    out.push_str(REGULAR_EXPRESSIONS);
     out
 }
+
+/// What bounds a regular expression, beside its memory.
+const REGULAR_EXPRESSIONS: &str = "\
+\n\
+A single regular expression is refused as too large if compiling it could take longer than some 50 ms, for that cannot be interrupted:\n\
+if it has more than 90,000 items that are no plain letters and digits, or names classes of Unicode some 1,600 times. Patterns that\n\
+repeat large classes are no such thing: `(\\pL{1,100}){1,9}` takes a third of a millisecond. Matching is interrupted like all else. What groups\n\
+capture is kept for every state of the pattern, so `label_replace` takes a pattern of up to some thousand groups, and refuses\n\
+a value that the pattern could take longer than some 50 ms for, such as one of 30,000 bytes for `((y?){0,300}x?)*`.\n";
 
 #[cfg(test)]
 mod tests {
