@@ -16,7 +16,8 @@ use super::block::reader::ReadScratch;
 use super::block::{self, Block, BlockWriter};
 use super::db::{Db, read, write};
 use super::disk;
-use super::head::{OutOfOrder, SHARDS};
+use super::head::{HeadSeries, OutOfOrder, SHARDS};
+use super::maintain::write_series;
 use super::open::blocks_dir;
 use super::wal::FrameBuilder;
 use crate::model::{Labels, Timestamp};
@@ -48,15 +49,18 @@ impl Db {
         });
         // If it failed they are still held, and the next attempt finds them.
         let written = moved.inspect_err(|_| self.late_logged.store(true, Ordering::Release))?;
-        let mut held = 0;
         for i in 0..SHARDS {
-            for series in self.head.lock_shard(i).iter_mut() {
-                series.moved();
-                held += series.out_of_order();
-            }
+            self.head.lock_shard(i).iter_mut().for_each(HeadSeries::moved);
         }
-        self.out_of_order_held.store(held as u64, Ordering::Relaxed);
+        self.count_out_of_order();
         Ok(written)
+    }
+
+    /// Counts the samples out of order that are held anew.
+    pub fn count_out_of_order(&self) {
+        let of_shard = |i| self.head.lock_shard(i).iter().map(HeadSeries::out_of_order).sum::<usize>();
+        let held: usize = (0..SHARDS).map(of_shard).sum();
+        self.out_of_order_held.store(held as u64, Ordering::Relaxed);
     }
 
     /// Takes what is late of all series at one moment, which is marked in the WAL.
@@ -159,6 +163,7 @@ impl Db {
             let mut merge =
                 Merge { pairs: &pairs, samples: Samples::default(), ranks: Vec::new(), conflicting: 0 };
             let mut scratch = ReadScratch::default();
+            let mut nothing = |_, _, _: &mut Samples| {};
             let mut late = late.iter().peekable();
             let series = old.as_ref().map_or(0, |b| b.footer().series);
             for number in 0..u32::try_from(series).map_err(io::Error::other)? {
@@ -168,17 +173,20 @@ impl Db {
                 }
                 let labels = old.labels(number).ok_or_else(damaged)?;
                 while let Some((labels, o)) = late.next_if(|(l, _)| *l < labels) {
-                    merge.samples.clear();
-                    merge.write(&mut writer, labels, Some(o))?;
+                    merge.write(&mut writer, labels, Some(o), &[], &mut nothing)?;
                 }
-                merge.samples.clear();
-                old.read(number, Timestamp::MIN, Timestamp::MAX, &mut merge.samples, &mut scratch);
-                let own = late.next_if(|(l, _)| *l == labels);
-                merge.write(&mut writer, &labels, own.map(|(_, o)| o))?;
+                let own = late.next_if(|(l, _)| *l == labels).map(|(_, o)| o);
+                let cuts = match own {
+                    // What a histogram knows of the one before it changes, which may be in another part.
+                    Some(o) if o.has_starts() || o.has_histograms() => Vec::new(),
+                    _ => Block::cuts(&[(old, number)], (Timestamp::MIN, Timestamp::MAX)),
+                };
+                let mut read =
+                    |from, to, samples: &mut Samples| old.read(number, from, to, samples, &mut scratch);
+                merge.write(&mut writer, &labels, own, &cuts, &mut read)?;
             }
             for (labels, o) in late {
-                merge.samples.clear();
-                merge.write(&mut writer, labels, Some(o))?;
+                merge.write(&mut writer, labels, Some(o), &[], &mut nothing)?;
             }
             if old.as_ref().is_some_and(|b| b.is_damaged()) {
                 return Err(damaged());
@@ -220,22 +228,40 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
+    /// Writes a series: what `read` puts between two times in the columns, and what is late. It begins anew at `cuts`.
     fn write<W: io::Write>(
         &mut self,
         writer: &mut BlockWriter<'_, W>,
         labels: &Labels,
         late: Option<&OutOfOrder>,
+        cuts: &[Timestamp],
+        read: &mut dyn FnMut(Timestamp, Timestamp, &mut Samples),
     ) -> io::Result<()> {
-        if let Some(late) = late {
-            self.conflicting += late.conflicting(&self.samples);
-            late.merge(Timestamp::MIN, Timestamp::MAX, (0, 0), &mut self.samples);
-        }
         self.ranks.clear();
         for pair in labels.iter() {
             let rank =
                 self.pairs.binary_search(&pair).map_err(|_| io::Error::other("a label has no pair"))?;
             self.ranks.push(rank as u32);
         }
-        writer.series(&self.ranks, &self.samples)
+        let conflicting = &mut self.conflicting;
+        let mut counted_until = None;
+        let mut read_all = |from, to, samples: &mut Samples| {
+            samples.clear();
+            read(from, to, samples);
+            if let Some(late) = late {
+                // Parts are read twice.
+                if counted_until.is_none_or(|until| to > until) {
+                    *conflicting += match cuts {
+                        [] => late.conflicting(samples),
+                        _ => late.part(from, to).conflicting(samples),
+                    };
+                    counted_until = Some(to);
+                }
+                late.merge(from, to, (0, 0), samples);
+            }
+            true
+        };
+        let always = (Timestamp::MIN, Timestamp::MAX);
+        write_series(writer, &self.ranks, always, cuts, &mut self.samples, &mut read_all)
     }
 }

@@ -7,9 +7,11 @@ use crate::model::Timestamp;
 use crate::storage::api::Samples;
 use crate::storage::block::reader::ReadScratch;
 use crate::storage::columns::Collisions;
+use crate::storage::maintain::write_series;
 
 /// Writes what is left of `sources` in `from..=to` as one block that answers for `range`. Of two samples of one series
-/// at one time that of the earlier source stays. Memory: the texts of the labels, and one series at a time.
+/// at one time that of the earlier source stays. Memory: the texts of the labels, and one series at a time, of which one
+/// with very many samples in parts.
 ///
 /// # Errors
 /// When it cannot be written, or a source turns out to be damaged.
@@ -44,16 +46,32 @@ pub fn merge<W: Write>(
     let mut collisions = Collisions::default();
     let (mut samples, mut more) = (Samples::default(), Samples::default());
     let mut scratch = ReadScratch::default();
-    let (from, to) = (range.0, range.1.saturating_sub(1));
+    let times = (range.0, range.1.saturating_sub(1));
     while let Some(first) = cursors.iter().filter(|c| !c.is_done).map(|c| &c.pairs).min().cloned() {
-        samples.clear();
-        for cursor in cursors.iter_mut().filter(|c| !c.is_done && c.pairs == first) {
-            more.clear();
-            cursor.block.read(cursor.next - 1, from, to, &mut more, &mut scratch);
-            samples.merge(&mut more, &mut collisions);
+        let having = |c: &&mut Cursor<'_>| !c.is_done && c.pairs == first;
+        let series: Vec<(&Block, u32)> =
+            cursors.iter_mut().filter(having).map(|c| (c.block, c.next - 1)).collect();
+        let cuts = Block::cuts(&series, times);
+        let mut counted_until = None;
+        let mut read = |from, to, samples: &mut Samples| {
+            samples.clear();
+            let mut met = Collisions::default();
+            for (block, number) in &series {
+                more.clear();
+                block.read(*number, from, to, &mut more, &mut scratch);
+                samples.merge(&mut more, &mut met);
+            }
+            // Parts are read twice.
+            if counted_until.is_none_or(|until| to > until) {
+                collisions.add(met);
+                counted_until = Some(to);
+            }
+            true
+        };
+        write_series(&mut writer, &first, times, &cuts, &mut samples, &mut read)?;
+        for cursor in cursors.iter_mut().filter(having) {
             cursor.advance()?;
         }
-        writer.series(&first, &samples)?;
     }
     if let Some(block) = sources.iter().find(|b| b.is_damaged()) {
         return Err(damaged(block));

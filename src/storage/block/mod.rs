@@ -14,6 +14,7 @@
 //! never changed, only removed. Whoever reads from a part has verified its checksum before.
 
 mod check;
+mod cuts;
 mod deletions;
 pub mod map;
 mod merge;

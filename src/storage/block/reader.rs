@@ -136,7 +136,7 @@ impl Block {
     }
 
     /// Notes damage, once in the log.
-    fn note_damage(&self, what: &str) {
+    pub(super) fn note_damage(&self, what: &str) {
         if !self.damaged.swap(true, Ordering::Relaxed) {
             tracing::error!(block = %self.path.display(), "A block is damaged ({what}); its other parts serve on, and it is set aside soon");
         }
@@ -437,18 +437,21 @@ impl Block {
         Some(range)
     }
 
-    /// Calls `f` with every chunk of a series: what it holds, its length in bytes, its first and its last time.
+    /// Calls `f` with every chunk of a series: what it holds, its length in bytes, its first and its last time. Returns whether
+    /// it has start times.
     pub fn each_chunk(
         &self,
         series: u32,
         mut f: impl FnMut(ChunkKind, u64, Timestamp, Timestamp),
-    ) -> Option<()> {
+    ) -> Option<bool> {
         let (_, mut cursor) = self.entry(series)?;
         let _place = cursor.varint()?;
+        let mut has_starts = false;
         while !cursor.is_empty() {
             let column = cursor.varint()?;
             let len = cursor.varint()?;
             if column == STARTS_CHUNK {
+                has_starts = true;
             } else if column == HISTOGRAM_CHUNK {
                 let n = cursor.varint()?;
                 let first = cursor.signed()?;
@@ -462,7 +465,7 @@ impl Block {
                 f(ChunkKind::Floats(field(2)?), len, field(3)? as i64, field(4)? as i64);
             }
         }
-        Some(())
+        Some(has_starts)
     }
 
     fn read_floats(

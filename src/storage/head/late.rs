@@ -127,6 +127,17 @@ impl OutOfOrder {
         }
     }
 
+    #[must_use]
+    pub fn has_histograms(&self) -> bool {
+        !self.histograms.is_empty()
+    }
+
+    /// Whether one has a start time.
+    #[must_use]
+    pub fn has_starts(&self) -> bool {
+        self.floats.iter().any(|s| s.start != 0) || self.histograms.iter().any(|s| s.start != 0)
+    }
+
     /// How many have another value than the columns have at their time.
     #[must_use]
     pub fn conflicting(&self, held: &Samples) -> u64 {
