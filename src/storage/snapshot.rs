@@ -3,10 +3,15 @@
 //! Blocks are linked, not copied: they never change. The head's samples are written as a block of their own, without
 //! sealing anything in the server, which takes late samples as before. All is done in `snapshots/NAME.tmp`, synced, and
 //! renamed: what a crash leaves is removed at the next start.
+//!
+//! A link shares the bytes, so a block that the disk has damaged since it was read first would be damaged in its copy, and nobody
+//! would know before it is needed. So all checksums of what was linked are compared once more before the copy gets its
+//! name; that reads every block, as whoever takes the copy elsewhere does, and holds up nothing.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::api::{Samples, StorageError};
 use super::block::{self, Block, BlockWriter};
@@ -36,6 +41,10 @@ pub fn remove_unfinished(disk: &dyn Disk, dir: &Path) {
     }
 }
 
+fn damaged(block: &Block) -> io::Error {
+    io::Error::other(format!("{} is damaged; it is set aside soon", block.path().display()))
+}
+
 impl Db {
     /// See [`Storage::snapshot`](super::Storage::snapshot).
     pub fn snapshot(&self, name: &str, skip_head: bool) -> Result<PathBuf, StorageError> {
@@ -49,15 +58,28 @@ impl Db {
         let unfinished = snapshots.join(format!("{name}.{UNFINISHED}"));
         let finished = snapshots.join(name);
         let disk = &*self.disk;
-        // No window is sealed, no block removed and no other snapshot made meanwhile.
-        let _no_seal = lock(&self.maintenance);
-        if disk.exists(&finished) {
-            return Err(StorageError::Write(format!("{} is there already", finished.display())));
-        }
-        let written = disk.remove_dir_all(&unfinished).and_then(|()| {
-            self.merge_late(dir)?;
-            disk.create_dir_all(&snapshots)?;
-            self.write_snapshot(&unfinished, skip_head)?;
+        let is_new = || match disk.exists(&finished) {
+            false => Ok(()),
+            true => Err(io::Error::other(format!("{} is there already", finished.display()))),
+        };
+        let linked = {
+            // No window is sealed, no block removed and no other snapshot made meanwhile.
+            let _no_seal = lock(&self.maintenance);
+            is_new().map_err(|e| StorageError::Write(e.to_string()))?;
+            disk.remove_dir_all(&unfinished).and_then(|()| {
+                self.merge_late(dir)?;
+                disk.create_dir_all(&snapshots)?;
+                self.write_snapshot(&unfinished, skip_head)
+            })
+        };
+        let written = linked.and_then(|blocks| {
+            for block in blocks.iter() {
+                if !block.verify_again() {
+                    return Err(damaged(block));
+                }
+            }
+            let _no_other = lock(&self.maintenance);
+            is_new()?;
             disk.rename(&unfinished, &finished)?;
             // Who is told that it failed may take the name again.
             disk.sync_dir(&snapshots).and_then(|()| disk.sync_dir(dir)).inspect_err(|_| {
@@ -71,7 +93,8 @@ impl Db {
         Ok(finished)
     }
 
-    fn write_snapshot(&self, to: &Path, skip_head: bool) -> io::Result<()> {
+    /// Writes all but the name; returns the blocks that were linked.
+    fn write_snapshot(&self, to: &Path, skip_head: bool) -> io::Result<Arc<Vec<Arc<Block>>>> {
         let disk = &*self.disk;
         for dir in [to, &blocks_dir(to), &wal_dir(to)] {
             disk.create_dir_all(dir)?;
@@ -80,8 +103,7 @@ impl Db {
         let mut all = Tombstones::default();
         for block in ring.blocks.iter() {
             if block.is_damaged() {
-                let reason = format!("{} is damaged; it is set aside soon", block.path().display());
-                return Err(io::Error::other(reason));
+                return Err(damaged(block));
             }
             disk::link_or_copy(disk, block.path(), &blocks_dir(to))?;
             all.blocks.extend(block.deleted().map(|d| (block.footer().identity(), (*d).clone())));
@@ -107,7 +129,7 @@ impl Db {
         for dir in [&blocks_dir(to), &wal_dir(to), to] {
             disk.sync_dir(dir)?;
         }
-        Ok(())
+        Ok(ring.blocks)
     }
 
     /// Writes the head's samples from `from` on, as they are now, as one block.
@@ -124,7 +146,7 @@ impl Db {
         let range = (from.max(first).min(cut), cut);
         let path = blocks.join(format!("{}-{}.{}", range.0, range.1, block::EXTENSION));
         let pairs: Vec<(&str, &str)> = series.pairs.iter().map(|(n, v)| (&**n, &**v)).collect();
-        let deleted: std::sync::Arc<Deleted> = self.deleted();
+        let deleted: Arc<Deleted> = self.deleted();
         let fill = |out: &mut dyn Write| {
             let mut writer = BlockWriter::new(out, range, &pairs)?;
             let (mut samples, mut scratch) = (Samples::default(), ChunkScratch::default());

@@ -25,6 +25,18 @@ impl Block {
         }
     }
 
+    /// Compares every checksum with what the disk has now, also those that were right when they were met first; false, and the block
+    /// is known to be damaged, if one is wrong.
+    #[must_use]
+    pub fn verify_again(&self) -> bool {
+        let mut is_whole = true;
+        self.check(|_, what| {
+            is_whole = false;
+            self.note_damage(what);
+        });
+        is_whole
+    }
+
     /// How the bytes of the block are shared out.
     #[must_use]
     pub fn sizes(&self) -> Sizes {
