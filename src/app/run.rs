@@ -131,6 +131,7 @@ pub async fn run(options: ServeOptions) -> Result<(), AppError> {
             retention_ms: options.retention_ms,
             retention_bytes: options.retention_bytes,
             memory_bytes_max,
+            now: Some(clock.now_ms()),
             fsync: options.fsync,
             exemplars_max: if options.exemplar_storage { loaded.config.storage.exemplars_max } else { 0 },
             ..StorageOptions::default()

@@ -91,7 +91,8 @@ impl IngestMetrics {
             AppendError::OutOfOrder
             | AppendError::DuplicateTimestamp
             | AppendError::TooOld
-            | AppendError::TooFarAhead => {}
+            | AppendError::TooFarAhead
+            | AppendError::TooManyHistograms => {}
         }
     }
 
@@ -102,6 +103,7 @@ impl IngestMetrics {
             ("duplicate_timestamp", stats.duplicates),
             ("too_old", stats.too_old),
             ("too_far_ahead", stats.too_far_ahead),
+            ("too_many_histograms", stats.histograms_refused),
         ] {
             if count > 0 {
                 self.rejected.get_or_create(&Reason { reason }).inc_by(count);

@@ -289,6 +289,8 @@ impl Inner {
         for series in gone {
             mark_stale(&mut app, series, ts);
         }
+        // Nobody will send them again, and what else the target says is no less true.
+        app.leave_out_histograms();
         let committed = app.commit()?;
         self.metrics.committed(&committed);
         let refused = committed.refused() - committed.unknown_series;

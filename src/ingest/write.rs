@@ -548,7 +548,9 @@ impl<'a> Append<'a> {
                 // one of 2.0 is told of exemplars that come too late.
                 match self.app.append_exemplar(series, exemplar.clone()) {
                     Ok(()) => self.stats.exemplars += 1,
-                    Err(e @ ExemplarError::OutOfOrder) if self.version == RemoteWriteVersion::V2 => {
+                    Err(e @ (ExemplarError::OutOfOrder | ExemplarError::TooFarAhead))
+                        if self.version == RemoteWriteVersion::V2 =>
+                    {
                         let labels = self.labels;
                         self.refusals.add(|| format!("{e} for {}", shown(labels_of(labels, part))));
                     }

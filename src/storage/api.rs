@@ -29,7 +29,7 @@ pub struct StorageOptions {
     /// Opens the directory to look at it: nothing in it is written, moved or cut, damage is left where it is, and no
     /// sample is taken. It needs no right to write, and a directory that a server has open is refused.
     pub read_only: bool,
-    /// Samples older than this fall off.
+    /// Blocks whose samples are all so much older than the newest sample of the blocks fall off.
     pub retention_ms: i64,
     /// Bytes on disk past which the oldest window falls off; `None` means no bound.
     pub retention_bytes: Option<u64>,
@@ -41,8 +41,12 @@ pub struct StorageOptions {
     /// early; past it no new series is taken, and past half of it in native histograms no batch with more of them.
     /// 0 means no bound.
     pub memory_bytes_max: u64,
-    /// Samples that are further ahead of the time last given to [`Storage::maintain`](super::Storage::maintain) are
-    /// refused. `None`, and as long as there was no such call, any time is taken.
+    /// The time of the opening, where one is known, until the first [`Storage::maintain`](super::Storage::maintain): a replay
+    /// that is short of memory seals nothing newer.
+    pub now: Option<Timestamp>,
+    /// Samples and exemplars that are further ahead of the time last given to
+    /// [`Storage::maintain`](super::Storage::maintain), or of `now`, are refused. `None`, and as long as neither is known:
+    /// any time is taken.
     pub ahead_max_ms: Option<i64>,
     /// Samples older than the newest of their series are taken if they are at most this much older than the newest
     /// sample of all; 0 takes none. [`Storage::set_out_of_order_window`](super::Storage::set_out_of_order_window)
@@ -68,6 +72,7 @@ impl Default for StorageOptions {
             window_ms: 2 * 3_600_000,
             series_max: 0,
             memory_bytes_max: 0,
+            now: None,
             ahead_max_ms: Some(600_000),
             out_of_order_window_ms: 0,
             exemplars_max: 0,
@@ -128,6 +133,10 @@ pub enum AppendError {
     /// No new series is taken; those that are there go on.
     #[error("too many series: {0}")]
     TooManySeries(SeriesLimit),
+    /// Native histograms take half of the memory limit; see
+    /// [`Appender::leave_out_histograms`](super::Appender::leave_out_histograms).
+    #[error("native histograms in memory take half of its limit (--storage.memory-limit)")]
+    TooManyHistograms,
 }
 
 impl AppendError {
@@ -184,7 +193,8 @@ impl fmt::Display for Size {
 /// What a commit did. Samples that [`Appender::append`](super::Appender::append) refused are counted here as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitStats {
-    /// Samples that were taken.
+    /// Samples that were taken. A late one whose block has another value at its time is among them: that shows when the block
+    /// is written anew, which leaves it out.
     pub samples: u64,
     /// Of these, the ones older than their series' newest.
     pub samples_out_of_order: u64,
@@ -198,6 +208,8 @@ pub struct CommitStats {
     pub duplicates: u64,
     pub too_old: u64,
     pub too_far_ahead: u64,
+    /// Native histograms for which there was no memory.
+    pub histograms_refused: u64,
     /// Samples whose series had left the ring.
     pub unknown_series: u64,
     /// The first sample that was refused, for a message.
@@ -208,7 +220,12 @@ impl CommitStats {
     /// How many samples were refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.out_of_order + self.duplicates + self.too_old + self.too_far_ahead + self.unknown_series
+        self.out_of_order
+            + self.duplicates
+            + self.too_old
+            + self.too_far_ahead
+            + self.histograms_refused
+            + self.unknown_series
     }
 
     pub(super) fn refuse(&mut self, series: SeriesRef, ts: Timestamp, why: AppendError) {
@@ -218,6 +235,7 @@ impl CommitStats {
             AppendError::DuplicateTimestamp => self.duplicates += 1,
             AppendError::TooOld => self.too_old += 1,
             AppendError::TooFarAhead => self.too_far_ahead += 1,
+            AppendError::TooManyHistograms => self.histograms_refused += 1,
         }
         self.first_refused.get_or_insert((series, ts, why));
     }

@@ -41,6 +41,8 @@ pub(super) struct Batch {
     to_log: Vec<SeriesRef>,
     /// Memory to work in.
     lookups: Vec<Lookup>,
+    /// See [`Appender::leave_out_histograms`].
+    leaves_out_histograms: bool,
 }
 
 /// A label set that is looked up.
@@ -275,6 +277,11 @@ impl Appender {
             }
             index.labels.labels(id_of(series))
         };
+        if exemplar.ts > self.max_valid {
+            // It would keep out all that come before that time.
+            self.db.count_exemplar(Err(ExemplarError::TooFarAhead));
+            return Err(ExemplarError::TooFarAhead);
+        }
         let checked = lock(&self.db.exemplars).check(&labels, &exemplar);
         match checked {
             Ok(()) => self.batch.exemplars.push((series, labels, exemplar)),
@@ -296,6 +303,12 @@ impl Appender {
         };
         self.stats.refuse(series, ts, refusal);
         Err(refusal)
+    }
+
+    /// Where native histograms take half of the memory limit, the commit leaves those of this batch out and takes the rest,
+    /// instead of refusing all of it: for a sender who will not come again with the same samples.
+    pub fn leave_out_histograms(&mut self) {
+        self.batch.leaves_out_histograms = true;
     }
 
     /// How many samples are in the batch.
@@ -346,6 +359,7 @@ impl Batch {
         self.series_again.clear();
         self.to_log.clear();
         self.lookups.clear();
+        self.leaves_out_histograms = false;
     }
 
     /// Ends the frame if it is long.

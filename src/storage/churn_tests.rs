@@ -136,7 +136,7 @@ fn what_leaves_the_ring_leaves_all_that_was_kept_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let options = StorageOptions {
         dir: Some(dir.path().to_owned()),
-        retention_ms: 6 * 60 * MINUTE_MS,
+        retention_ms: 5 * 60 * MINUTE_MS,
         ..StorageOptions::default()
     };
     let storage = Storage::open(options.clone()).unwrap();
@@ -260,6 +260,18 @@ fn native_histograms_are_bounded_in_memory() {
             ..FloatHistogram::default()
         })
     };
+    // A scrape is taken without its histograms.
+    let partly = |second: i64| {
+        let mut a = storage.appender();
+        let series = a.series(&labels(0)).unwrap();
+        a.append_histogram(series, second * 1000 + 1, histogram(second as u64)).unwrap();
+        let marker = FloatHistogram { sum: crate::model::stale_marker(), ..FloatHistogram::default() };
+        a.append_histogram(series, second * 1000 + 2, Arc::new(marker)).unwrap();
+        let series = a.series(&labels(101)).unwrap();
+        a.append(series, second * 1000, 1.0).unwrap();
+        a.leave_out_histograms();
+        a.commit().unwrap()
+    };
     let send = |second: i64| {
         let (mut a, mut floats) = (storage.appender(), storage.appender());
         for i in 0..10 {
@@ -276,6 +288,12 @@ fn native_histograms_are_bounded_in_memory() {
         match send(second) {
             Ok(n) => taken += n,
             Err(StorageError::TooManyHistograms { memory_bytes_max }) if memory_bytes_max == bound => {
+                if refused == 0 {
+                    let stats = partly(second);
+                    assert_eq!((stats.samples, stats.histograms_refused, stats.refused()), (2, 1, 1));
+                    let why = stats.first_refused.map(|(_, ts, why)| (ts, why));
+                    assert_eq!(why, Some((second * 1000 + 1, AppendError::TooManyHistograms)));
+                }
                 refused += 1
             }
             Err(error) => panic!("{error}"),
@@ -290,7 +308,7 @@ fn native_histograms_are_bounded_in_memory() {
     assert!(most <= bound * 5 / 8, "{most}");
     assert!(refused > 100 && taken > 3000, "{taken} taken, {refused} refused");
     let m = &storage.db().metrics;
-    assert_eq!(m.histogram_batches_refused.get(), refused);
+    assert_eq!((m.histogram_batches_refused.get(), m.histograms_refused.get()), (refused, 1));
     assert!(storage.stats().blocks > 3);
     let counted = storage.db().head.histogram_bytes();
     storage.db().update_gauges();
@@ -301,7 +319,7 @@ fn native_histograms_are_bounded_in_memory() {
     storage.reader().select(&[], 0, 1_500_000).iter().for_each(|s| s.read(0, 1_500_000, &mut samples));
     assert_eq!(
         (samples.hist_ts.len() as u64, samples.ts.len()),
-        (taken, 1500),
+        (taken + 1, 1501),
         "nothing that was taken is lost"
     );
 }

@@ -39,7 +39,7 @@ const LATE_PART: u64 = 8;
 const LATE_BYTES: u64 = 64;
 /// But that many in any case.
 const LATE_HELD_LEAST: u64 = 1024;
-/// When no new series was refused for so long, that is over.
+/// When nothing new was refused for so long, that is over.
 const REFUSED_QUIET_MS: i64 = 60_000;
 /// More metric families than this are not remembered.
 pub(super) const FAMILIES_MAX: usize = 200_000;
@@ -120,11 +120,22 @@ impl Drop for UnloggedSets {
     }
 }
 
-/// How many new series had been refused when that was looked at last, and when there were more than before.
+/// How many had been refused when that was looked at last, and when there were more than before.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RefusedSeries {
+pub(super) struct Refused {
     count: u64,
     last: Option<Timestamp>,
+}
+
+impl Refused {
+    /// Notes how many have been refused by now: true when that begins, false when it is over.
+    fn note(&mut self, count: u64, now: Timestamp) -> Option<bool> {
+        if count > self.count {
+            self.count = count;
+            return self.last.replace(now).is_none().then_some(true);
+        }
+        self.last.take_if(|last| now.saturating_sub(*last) >= REFUSED_QUIET_MS).map(|_| false)
+    }
 }
 
 /// The sealed part of the ring.
@@ -164,6 +175,8 @@ pub(super) struct Db {
     ///
     /// [`Tombstones::known_until`]: super::tombstones::Tombstones::known_until
     pub deletions_known_until: AtomicI64,
+    /// The times that blocks which were set aside since the start answered for.
+    pub gaps: RwLock<Vec<(Timestamp, Timestamp)>>,
     /// Samples before this are refused. It moves before a window is sealed.
     pub min_valid: AtomicI64,
     /// Samples after this are refused.
@@ -186,7 +199,9 @@ pub(super) struct Db {
     /// When memory alone is short, before this there is no use in looking for room again.
     pub relieve_from: AtomicI64,
     /// That new series are refused.
-    pub refused_series: Mutex<RefusedSeries>,
+    pub refused_series: Mutex<Refused>,
+    /// That native histograms are.
+    pub refused_histograms: Mutex<Refused>,
     /// Why the last batch could not be written, until one can be.
     pub refusing: Mutex<Option<String>>,
     pub maintenance: Mutex<Maintenance>,
@@ -294,16 +309,27 @@ impl Db {
         }
     }
 
-    /// Says in the log that new series are refused, once, and that this is over when it has been for a while.
-    pub fn note_refused_series(&self, now: Timestamp) {
-        let count = self.metrics.series_refused.get();
-        let seen = *lock(&self.refused_series);
-        if count > seen.count {
-            *lock(&self.refused_series) = RefusedSeries { count, last: Some(now) };
-            if seen.last.is_none() {
+    /// Says in the log that new series, or native histograms, are refused, once, and that this is over when it has been for a
+    /// while.
+    pub fn note_refused(&self, now: Timestamp) {
+        let histograms = self.metrics.histogram_batches_refused.get() + self.metrics.histograms_refused.get();
+        let noted = lock(&self.refused_histograms).note(histograms, now);
+        match noted {
+            Some(true) => tracing::error!(
+                memory_bytes = self.head.histogram_bytes(),
+                limit_bytes = self.options.memory_bytes_max,
+                "Native histograms are refused: those in memory take half of the limit on it. Scrapes are taken without theirs \
+                 (hint: raise --storage.memory-limit, or scrape fewer of them)"
+            ),
+            Some(false) => tracing::info!("Native histograms have not been refused for a minute"),
+            None => {}
+        }
+        let series = self.metrics.series_refused.get();
+        let noted = lock(&self.refused_series).note(series, now);
+        match noted {
+            Some(true) => {
                 let index = read(&self.index);
                 tracing::error!(
-                    refused = count - seen.count,
                     series = index.labels.len(),
                     memory_bytes = self.memory_bytes(&index),
                     limit_bytes = self.options.memory_bytes_max,
@@ -311,9 +337,8 @@ impl Db {
                      (hint: raise --storage.memory-limit, or look in /api/v1/status/tsdb for the label whose values keep changing)"
                 );
             }
-        } else if seen.last.is_some_and(|last| now.saturating_sub(last) >= REFUSED_QUIET_MS) {
-            lock(&self.refused_series).last = None;
-            tracing::info!("New series have not been refused for a minute");
+            Some(false) => tracing::info!("New series have not been refused for a minute"),
+            None => {}
         }
     }
 

@@ -38,6 +38,9 @@ pub enum ExemplarError {
     Repeated,
     #[error("out of order exemplar")]
     OutOfOrder,
+    /// Further ahead of the clock than is sensible.
+    #[error("exemplar too far in the future")]
+    TooFarAhead,
     #[error("label length for exemplar exceeds maximum of {LABEL_CHARS_MAX} UTF-8 characters")]
     LabelLength,
 }
@@ -195,7 +198,7 @@ impl Db {
             Err(ExemplarError::OutOfOrder) => {
                 self.metrics.exemplars_out_of_order.inc();
             }
-            Err(ExemplarError::LabelLength) => {
+            Err(ExemplarError::LabelLength | ExemplarError::TooFarAhead) => {
                 self.metrics.exemplars_dropped.inc();
             }
             Err(ExemplarError::Repeated | ExemplarError::Disabled) => {}

@@ -4,6 +4,7 @@
 //! like any other.
 
 mod operations;
+mod parts;
 mod scratch;
 
 use std::collections::BTreeMap;

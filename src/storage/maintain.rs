@@ -95,11 +95,11 @@ impl Db {
         if let Some(ahead) = self.options.ahead_max_ms {
             self.max_valid.store(now.saturating_add(ahead), Ordering::Release);
         }
-        let oldest = now.saturating_sub(self.options.retention_ms);
+        let oldest = self.retained_from(now);
         self.min_valid.fetch_max(oldest, Ordering::AcqRel);
         self.oldest.fetch_max(oldest, Ordering::AcqRel);
         self.note_quiet(&mut memory, now);
-        self.note_refused_series(now);
+        self.note_refused(now);
         self.remove_idle(&mut memory, &mut done);
         self.remove_unused(&mut memory, now, &mut done);
         if let Some(dir) = &self.dir {
@@ -155,6 +155,18 @@ impl Db {
         done
     }
 
+    /// Samples before this are past retention. That counts from the newest sample of the blocks, not from the clock: one that
+    /// jumps ahead by more than retention must not let all of them fall off at once.
+    fn retained_from(&self, now: Timestamp) -> Timestamp {
+        let ring = self.ring();
+        let newest = ring.blocks.iter().rev().find(|b| b.footer().samples > 0).map(|b| b.footer().ts.1);
+        let newest = newest.or_else(|| {
+            let newest = self.max_ts.load(Ordering::Relaxed);
+            (self.dir.is_some() && newest != Timestamp::MIN).then_some(newest)
+        });
+        newest.map_or(now, |newest| newest.min(now)).saturating_sub(self.options.retention_ms)
+    }
+
     pub(super) fn update_gauges(&self) {
         let m = &self.metrics;
         let ring = self.ring();
@@ -200,7 +212,8 @@ impl Db {
         let first = *lock(&self.windows).first_key_value()?.0;
         let window_ms = self.options.window_ms;
         let end = first.saturating_add(window_ms);
-        let newest = self.max_ts.load(Ordering::Relaxed);
+        // A sample from the future, as of a clock that was wrong for a while, ends no window that is still being written.
+        let newest = self.max_ts.load(Ordering::Relaxed).min(now);
         let grace = (window_ms / GRACE_PART).min(GRACE_MAX_MS);
         if newest >= end.saturating_add(grace) {
             let quiet = memory.quiet.get(&first).is_some_and(|q| now - q.1 >= QUIET_MS.min(grace));
@@ -211,17 +224,27 @@ impl Db {
                 return Some(end);
             }
         }
-        if self.is_short() {
-            let disk = self.wal_is_too_long();
-            let grace = if disk { EARLY_GRACE_MAX_MS } else { MEMORY_GRACE_MAX_MS };
-            // A sender whose clock is ahead does not make all others late.
-            let cut = end.min(newest.min(now).saturating_sub(grace.min(window_ms / GRACE_PART)));
-            let begun = self.ring().sealed_until.max(first);
-            let long = cut.saturating_sub(begun) >= window_ms / EARLY_PART;
-            let worth_it = || disk || cut == end || (long && self.holds_many_late()) || self.would_free(cut);
-            return (cut > begun && worth_it()).then_some(cut);
+        self.early_cut(now)
+    }
+
+    /// Up to where the head is to be sealed before its window is over, because memory or disk is short; `None` if neither is,
+    /// or if it would not help.
+    pub fn early_cut(&self, now: Timestamp) -> Option<Timestamp> {
+        if !self.is_short() {
+            return None;
         }
-        None
+        let first = *lock(&self.windows).first_key_value()?.0;
+        let window_ms = self.options.window_ms;
+        let end = first.saturating_add(window_ms);
+        let newest = self.max_ts.load(Ordering::Relaxed);
+        let disk = self.wal_is_too_long();
+        let grace = if disk { EARLY_GRACE_MAX_MS } else { MEMORY_GRACE_MAX_MS };
+        // A sender whose clock is ahead does not make all others late.
+        let cut = end.min(newest.min(now).saturating_sub(grace.min(window_ms / GRACE_PART)));
+        let begun = self.ring().sealed_until.max(first);
+        let long = cut.saturating_sub(begun) >= window_ms / EARLY_PART;
+        let worth_it = || disk || cut == end || (long && self.holds_many_late()) || self.would_free(cut);
+        (cut > begun && worth_it()).then_some(cut)
     }
 
     /// Whether a block of what is before `cut` would free much memory: of series that have ended by then, and of
@@ -241,7 +264,7 @@ impl Db {
         all > self.options.memory_bytes_max / EARLY_PART as u64
     }
 
-    fn holds_many_late(&self) -> bool {
+    pub fn holds_many_late(&self) -> bool {
         self.out_of_order_held.load(Ordering::Relaxed) > self.late_held_max() / 2
     }
 
@@ -250,14 +273,13 @@ impl Db {
         if self.dir.is_none() || self.options.read_only {
             return;
         }
-        self.note_refused_series(now);
+        self.note_refused(now);
         if self.options.fsync == FsyncPolicy::Interval
             && let Err(error) = self.flush()
         {
             tracing::error!(%error, "The WAL cannot be synced");
         }
-        let chunk_bytes: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
-        self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
+        self.count_full_chunks();
         if self.wal_is_too_long() || self.is_too_large(0) {
             self.maintain(now);
         } else if now >= self.relieve_from.load(Ordering::Relaxed) && self.is_short() {
@@ -266,6 +288,12 @@ impl Db {
             let pause = if done.blocks_sealed + done.series_removed == 0 { RELIEF_PAUSE_MS } else { 0 };
             self.relieve_from.store(now.saturating_add(pause), Ordering::Relaxed);
         }
+    }
+
+    /// Counts the bytes of full chunks anew.
+    pub fn count_full_chunks(&self) {
+        let chunk_bytes: u64 = (0..SHARDS).map(|i| self.head.lock_shard(i).chunk_bytes).sum();
+        self.chunk_bytes.store(chunk_bytes + self.head.page_bytes(), Ordering::Relaxed);
     }
 
     /// Whether the disk holds more than retention allows, with `more` bytes to come.
@@ -315,7 +343,7 @@ impl Db {
     }
 
     /// Seals everything before `cut`; returns whether there was anything.
-    fn seal(&self, dir: &Path, cut: Timestamp, memory: &mut Maintenance) -> io::Result<bool> {
+    pub fn seal(&self, dir: &Path, cut: Timestamp, memory: &mut Maintenance) -> io::Result<bool> {
         let before = self.min_valid.fetch_max(cut, Ordering::SeqCst);
         let block = match self.with_healed_chunks(|| self.write_block(dir, cut)) {
             Ok(block) => block,
@@ -354,7 +382,7 @@ impl Db {
         }
     }
 
-    fn shorten_wal(&self, dir: &Path, memory: &mut Maintenance) -> io::Result<()> {
+    pub fn shorten_wal(&self, dir: &Path, memory: &mut Maintenance) -> io::Result<()> {
         if let Some(cut) = memory.checkpoint_due {
             self.checkpoint(dir, cut)?;
             memory.checkpoint_due = None;
@@ -538,7 +566,7 @@ impl Db {
     }
 
     /// Removes those of the series that are as `is` says; returns how many.
-    fn remove_series(&self, ids: &[u32], is: impl Fn(&HeadSeries) -> bool) -> usize {
+    pub fn remove_series(&self, ids: &[u32], is: impl Fn(&HeadSeries) -> bool) -> usize {
         let mut removed = 0;
         for some in ids.chunks(SERIES_AT_ONCE) {
             let mut index = write(&self.index);
@@ -570,6 +598,7 @@ impl Db {
         for block in aside {
             self.metrics.damaged.inc();
             self.metrics.damaged_bytes.inc_by(block.bytes());
+            write(&self.gaps).push(block.footer().range);
             done.blocks_set_aside += 1;
             match disk::quarantine(&*self.disk, dir, block.path()) {
                 Ok(to) => {
@@ -584,7 +613,7 @@ impl Db {
     ///
     /// The newest block says until when all is sealed, and what is deleted of it is known by it alone: without it a replay
     /// would take for the head's what the WAL still has of its time. So an empty one stays in its place.
-    fn remove_oldest(&self, oldest: Timestamp, more: u64, done: &mut Maintained) {
+    pub fn remove_oldest(&self, oldest: Timestamp, more: u64, done: &mut Maintained) {
         let too_large = |bytes: u64| {
             self.options.retention_bytes.is_some_and(|bound| bytes > bound - bound / SIZE_MARGIN_PART)
         };

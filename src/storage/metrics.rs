@@ -21,6 +21,7 @@ pub struct StorageMetrics {
     pub series_removed: Counter,
     pub series_refused: Counter,
     pub histogram_batches_refused: Counter,
+    pub histograms_refused: Counter,
     pub wal_write_failures: Counter,
     pub seals: Counter,
     pub seal_failures: Counter,
@@ -91,6 +92,11 @@ impl StorageMetrics {
             "histogram_batches_refused",
             "Batches refused because native histograms in memory take half of its limit",
             &m.histogram_batches_refused,
+        );
+        counter(
+            "histograms_refused",
+            "Native histograms left out of batches whose other samples were taken, for the same reason",
+            &m.histograms_refused,
         );
         counter(
             "wal_write_failures",

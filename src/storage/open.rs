@@ -29,6 +29,7 @@ use super::import;
 use super::index::SelectCache;
 use super::metrics::StorageMetrics;
 use super::progress::ReplayProgress;
+use super::replay::{Postponed, ReplayPart, Replayed};
 use super::snapshot;
 use super::tombstones::{self, Tombstones};
 use super::wal::log::{CHECKPOINT, CHECKPOINT_COPY, FILE_MAGIC, SEGMENT, Segment, file_path};
@@ -52,12 +53,14 @@ pub(super) fn wal_dir(dir: &Path) -> PathBuf {
 }
 
 impl Db {
-    pub fn open(
+    /// Opens the directory. Of the WAL it takes what `part` says; returns what that leaves.
+    pub(super) fn open_part(
         disk: Arc<dyn Disk>,
         options: StorageOptions,
         metrics: StorageMetrics,
         progress: &ReplayProgress,
-    ) -> Result<Self, StorageError> {
+        part: ReplayPart,
+    ) -> Result<(Self, Option<Postponed>), StorageError> {
         let scratch = options.dir.as_deref().filter(|_| !options.read_only).map(|dir| (&disk, dir));
         let full_chunk_bytes_max = match options.memory_bytes_max {
             0 => options.full_chunk_bytes_max,
@@ -81,8 +84,12 @@ impl Db {
             exemplars: Mutex::new(ExemplarRing::new(options.exemplars_max)),
             deleted: Default::default(),
             deletions_known_until: AtomicI64::new(Timestamp::MIN),
+            gaps: Default::default(),
             min_valid: AtomicI64::new(Timestamp::MIN + 1),
-            max_valid: AtomicI64::new(Timestamp::MAX),
+            max_valid: AtomicI64::new(match (options.now, options.ahead_max_ms) {
+                (Some(now), Some(ahead)) => now.saturating_add(ahead),
+                _ => Timestamp::MAX,
+            }),
             oldest: AtomicI64::new(Timestamp::MIN + 1),
             out_of_order_ms: AtomicI64::new(options.out_of_order_window_ms),
             out_of_order_held: AtomicU64::new(0),
@@ -93,23 +100,30 @@ impl Db {
             open_bytes: Default::default(),
             relieve_from: AtomicI64::new(Timestamp::MIN),
             refused_series: Default::default(),
+            refused_histograms: Default::default(),
             refusing: Default::default(),
             maintenance: Default::default(),
             metrics,
             spare: Default::default(),
             options,
         };
+        let mut postponed = None;
         if let Some(path) = db.options.dir.clone() {
-            db.open_dir(&path, progress).map_err(|e| StorageError::Open {
+            postponed = db.open_dir(&path, progress, part).map_err(|e| StorageError::Open {
                 path: path.display().to_string(),
                 reason: e.to_string(),
             })?;
         }
         db.update_gauges();
-        Ok(db)
+        Ok((db, postponed))
     }
 
-    fn open_dir(&mut self, path: &Path, progress: &ReplayProgress) -> io::Result<()> {
+    fn open_dir(
+        &mut self,
+        path: &Path,
+        progress: &ReplayProgress,
+        part: ReplayPart,
+    ) -> io::Result<Option<Postponed>> {
         let disk = Arc::clone(&self.disk);
         let (wal_dir, blocks_dir) = (wal_dir(path), blocks_dir(path));
         let lock = if self.options.read_only {
@@ -147,17 +161,22 @@ impl Db {
             self.max_ts.fetch_max(newest, Ordering::Relaxed);
         }
         *write(&self.ring) = ring;
-        let (ended, number) = self.replay(path, &wal_dir, progress)?;
+        let Replayed { segments: ended, next: number, postponed } =
+            self.replay(path, &wal_dir, progress, part)?;
         self.open_deleted(path, deletions);
         if self.options.read_only {
-            return Ok(());
+            return Ok(None);
         }
         self.sync_what_is_there(path, &ended);
-        let segment_bytes = match self.options.retention_bytes {
+        let mut segment_bytes = self.options.wal_segment_bytes;
+        if let Some(bound) = self.options.retention_bytes {
             // Many segments, so that dropping one frees little of what the bound allows.
-            Some(bound) => self.options.wal_segment_bytes.min((bound / 32).max(64 << 10)),
-            None => self.options.wal_segment_bytes,
-        };
+            segment_bytes = segment_bytes.min((bound / 32).max(64 << 10));
+        }
+        if self.options.memory_bytes_max > 0 {
+            // A replay holds three of them.
+            segment_bytes = segment_bytes.min((self.options.memory_bytes_max / 32).max(1 << 20));
+        }
         let options = WalOptions {
             segment_bytes,
             window_ms: self.options.window_ms,
@@ -165,7 +184,7 @@ impl Db {
         };
         self.wal = Some(Wal::new(disk, &wal_dir, options, ended, number));
         self.end_seal(path);
-        Ok(())
+        Ok(postponed)
     }
 
     /// Where the blocks end when the newest is lost of whose time something was deleted. The WAL may still have some of it,
@@ -211,6 +230,7 @@ impl Db {
                 }
                 Err(error) => {
                     self.metrics.damaged.inc();
+                    write(&self.gaps).extend(range_of(&path));
                     let to = self.set_aside(|| disk::quarantine(&*self.disk, dir, &path));
                     tracing::error!(block = %path.display(), %error, set_aside = ?to, "A block is damaged; its samples are missing");
                 }
@@ -274,6 +294,14 @@ fn files_in(disk: &dyn Disk, dir: &Path, may_be_missing: bool) -> io::Result<Vec
     let mut entries = disk.list(dir)?;
     entries.retain(|entry| !entry.is_dir);
     Ok(entries)
+}
+
+/// The range that the name of a block says.
+fn range_of(block: &Path) -> Option<(Timestamp, Timestamp)> {
+    let name = block.file_stem()?.to_str()?;
+    // The first may be negative.
+    let at = name.char_indices().skip(1).find(|(_, c)| *c == '-')?.0;
+    Some((name[..at].parse().ok()?, name[at + 1..].parse().ok()?))
 }
 
 /// Whether a file cannot be read for want of a right or of memory: then it is none the worse for that.

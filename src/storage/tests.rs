@@ -12,6 +12,7 @@ mod deletions;
 mod ends;
 mod hostile;
 mod old_version;
+mod parts;
 mod read_only;
 
 use super::twin::{Twin, Value};
@@ -412,6 +413,39 @@ fn what_is_past_retention_time_falls_off() {
     check(&Storage::open(o).unwrap());
 }
 
+/// As in Prometheus, time counts from the newest block.
+#[test]
+fn a_clock_that_jumps_past_retention_removes_nothing() {
+    const YEAR: i64 = 365 * 24 * HOUR;
+    let dir = tempfile::tempdir().unwrap();
+    let o = StorageOptions { window_ms: HOUR, retention_ms: 24 * HOUR, ..options(dir.path()) };
+    let storage = Storage::open(o.clone()).unwrap();
+    fill(&storage, 20, 12);
+    let before = storage.stats();
+    assert!(before.blocks >= 10);
+    let oldest = |storage: &Storage| query(storage, &[], ALWAYS.0, ALWAYS.1)[0].1.ts[0];
+    // The clock is wrong for some minutes, and samples come with its time.
+    for minute in 0..10 {
+        let now = YEAR + minute * 60_000;
+        let done = storage.maintain(now);
+        assert_eq!((done.blocks_removed, done.failure), (0, None));
+        assert_eq!(scrape(&storage, 30..31, now, 1.0).samples, 1);
+    }
+    assert_eq!(oldest(&storage), 0);
+    // It is set right: what others send is taken.
+    for minute in 0..10 {
+        let now = 13 * HOUR + minute * 60_000;
+        assert_eq!(scrape(&storage, 0..20, now, 2.0).refused(), 0);
+        assert_eq!(storage.maintain(now).blocks_removed, 0);
+    }
+    assert_eq!(oldest(&storage), 0);
+    drop(storage);
+    // Nor does a start after a long time.
+    let storage = Storage::open(o).unwrap();
+    assert_eq!(storage.maintain(YEAR).blocks_removed, 0);
+    assert_eq!(oldest(&storage), 0);
+}
+
 #[test]
 fn what_is_past_retention_size_falls_off() {
     let dir = tempfile::tempdir().unwrap();
@@ -737,7 +771,7 @@ fn a_late_sample_does_not_outlive_the_block_that_keeps_it_out() {
     let dir = tempfile::tempdir().unwrap();
     let o = StorageOptions {
         window_ms: HOUR,
-        retention_ms: 10 * HOUR,
+        retention_ms: HOUR + HOUR / 2,
         out_of_order_window_ms: 100 * HOUR,
         ..options(dir.path())
     };

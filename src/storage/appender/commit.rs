@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Batch, FRAME_BYTES};
-use crate::model::Timestamp;
+use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::{AppendError, CommitStats, SampleValue, SeriesRef, StorageError};
 use crate::storage::db::{Db, UnloggedSets, lock};
 use crate::storage::head::{Guards, Refusal, id_of, shard_of};
@@ -28,8 +28,14 @@ impl Db {
         }
         // Floats that are too many for the memory go to a file; these do not, and one may be as large as a request.
         if batch.has_histograms() && self.has_many_histograms(2) {
-            self.metrics.histogram_batches_refused.inc();
-            return Err(StorageError::TooManyHistograms { memory_bytes_max: self.options.memory_bytes_max });
+            if !batch.leaves_out_histograms {
+                self.metrics.histogram_batches_refused.inc();
+                return Err(StorageError::TooManyHistograms {
+                    memory_bytes_max: self.options.memory_bytes_max,
+                });
+            }
+            batch.leave_out_histograms(stats);
+            self.metrics.histograms_refused.inc_by(stats.histograms_refused);
         }
         let mut shards = 0u64;
         let floats = batch.floats.iter().map(|s| s.0);
@@ -532,6 +538,23 @@ impl Batch {
                 }
             }
         });
+    }
+
+    /// Takes native histograms out, but for staleness markers, which are small.
+    fn leave_out_histograms(&mut self, stats: &mut CommitStats) {
+        let mut is_left_out = |series, ts, h: &FloatHistogram| {
+            let out = !h.is_stale_marker();
+            if out {
+                stats.refuse(series, ts, AppendError::TooManyHistograms);
+            }
+            out
+        };
+        self.histograms.retain(|(series, ts, h)| !is_left_out(*series, *ts, h));
+        self.started.retain(|s| match &s.value {
+            SampleValue::Histogram(h) => !is_left_out(s.series, s.ts, h),
+            SampleValue::Float(_) => true,
+        });
+        self.zeros.retain(|(_, _, layout)| layout.is_none());
     }
 
     fn log_floats_in_frames(&mut self) {

@@ -146,8 +146,10 @@ impl Work {
         });
     }
 
-    /// Lets what is older than `oldest` fall off.
+    /// Lets what is older than `oldest` fall off: that counts from the newest block.
     fn retain(&mut self, oldest: Timestamp) {
+        self.send(1003, 30..=30, oldest + RETENTION_MS);
+        self.step("a seal", |work| work.world.storage().seal_all().map_err(|e| e.to_string()));
         self.world.acknowledged.retain(|key, _| key.1 >= oldest);
         self.world.durable.retain(|key, _| key.1 >= oldest);
         self.step("retention", |work| {

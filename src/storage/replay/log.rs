@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{channel, sync_channel};
 
+use super::parts::{Postponed, ReplayPart, Replayed};
 use super::segment::Loaded;
 use super::worker::{self, Done};
 use crate::model::{Labels, Timestamp};
@@ -28,15 +29,16 @@ const THREADS_MAX: usize = 8;
 const THREAD_BYTES: usize = 1 << 20;
 
 impl Db {
-    /// Reads the WAL into the head. Returns the segments that stay and the number of the next.
+    /// Reads the WAL into the head, or as much of it as `part` says.
     pub fn replay(
         &self,
         dir: &Path,
         wal_dir: &Path,
         progress: &ReplayProgress,
-    ) -> io::Result<(Vec<Segment>, u64)> {
+        part: ReplayPart,
+    ) -> io::Result<Replayed> {
         if self.options.read_only && !self.disk.exists(wal_dir) {
-            return Ok((Vec::new(), 0));
+            return Ok(Replayed::default());
         }
         let mut checkpoints: Vec<(u64, &str)> = Vec::new();
         for extension in [CHECKPOINT, CHECKPOINT_COPY] {
@@ -49,6 +51,8 @@ impl Db {
         let mut replay = Replay {
             db: self,
             dir,
+            part,
+            postponed: None,
             samples: 0,
             unknown: 0,
             unknown_late: worker::UnknownLate::default(),
@@ -67,10 +71,14 @@ impl Db {
         let known_before = known_before.unwrap_or(0);
         let numbers: Vec<u64> = segments.iter().map(|s| s.0).collect();
         let ended = replay.segments(wal_dir, &numbers, known_before, progress)?;
-        progress.end();
+        let postponed = replay.postponed.take();
+        if postponed.is_none() {
+            progress.end();
+        }
         replay.report(numbers.len());
         let last = [numbers.last().copied(), checkpoints.last().map(|c| c.0)];
-        Ok((ended, last.into_iter().flatten().max().unwrap_or(0) + 1))
+        let next = last.into_iter().flatten().max().unwrap_or(0) + 1;
+        Ok(Replayed { segments: ended, next, postponed })
     }
 }
 
@@ -78,6 +86,9 @@ impl Db {
 struct Replay<'a> {
     db: &'a Db,
     dir: &'a Path,
+    part: ReplayPart,
+    /// What is left for the next part, if there is to be one.
+    postponed: Option<Postponed>,
     samples: u64,
     /// Samples whose series nothing names any more.
     unknown: u64,
@@ -202,6 +213,9 @@ impl Replay<'_> {
                     tracing::info!(segment = segment.number, last, "Replaying the WAL");
                 }
                 ended.push(self.segment(&segment, segment.number == last)?);
+                if self.part.is_bounded && self.postponed.is_none() && segment.number != last {
+                    self.postponed = self.db.postpone();
+                }
                 // When all are read, nobody takes it.
                 let _freed = give_back.send(segment);
             }
@@ -229,15 +243,15 @@ impl Replay<'_> {
         };
         let shards =
             |thread: usize| (0..SHARDS).filter(|s| s % threads == thread).fold(0u64, |set, s| set | 1 << s);
-        let db = self.db;
+        let (db, postponed) = (self.db, self.postponed.as_ref());
         // All see the same marks, so it does not matter who goes on with the count.
         let unknown_late = std::mem::take(&mut self.unknown_late);
         let done: Vec<Option<Done>> = std::thread::scope(|scope| {
             let none = worker::UnknownLate::default();
             let others: Vec<_> = (1..threads)
-                .map(|t| scope.spawn(move || worker::take(db, segment, shards(t), none)))
+                .map(|t| scope.spawn(move || worker::take(db, segment, shards(t), none, postponed)))
                 .collect();
-            let mine = worker::take(db, segment, shards(0), unknown_late);
+            let mine = worker::take(db, segment, shards(0), unknown_late, postponed);
             others.into_iter().map(|t| t.join().ok()).chain([Some(mine)]).collect()
         });
         let mut newest = Timestamp::MIN;
@@ -259,6 +273,9 @@ impl Replay<'_> {
         self.samples += done.taken;
         self.unknown += done.unknown;
         self.unknown_late.add(done.unknown_late);
+        if let Some(postponed) = &mut self.postponed {
+            postponed.series |= done.postponed;
+        }
         if done.out_of_order > 0 {
             self.db.late_logged.store(true, Ordering::Relaxed);
             self.db.out_of_order_held.fetch_add(done.out_of_order, Ordering::Relaxed);
@@ -397,6 +414,10 @@ impl Replay<'_> {
             tracing::info!(segments, series = index.labels.len(), samples = self.samples, "Replayed the WAL");
         }
         let Damaged { pieces, bytes, samples, uncounted } = self.damage;
+        // Each part meets all of it.
+        if !self.part.is_first {
+            return;
+        }
         if pieces > 0 || self.unknown > 0 {
             db.metrics.damaged.inc_by(pieces.max(1));
             db.metrics.damaged_bytes.inc_by(bytes);

@@ -9,10 +9,12 @@
 //! the cache has lost since; so those of 1024 neighbouring series are put together first, by their places in the
 //! segment, and each worker goes through them run by run. What is kept is the order of every single series.
 //!
-//! Memory is bounded by three segments and their lists of places.
+//! Besides the head, memory is bounded by three segments and their lists of places; what the head may take, by `parts`.
 
 mod log;
+mod parts;
 mod segment;
 mod worker;
 
 pub(super) use log::Lengths;
+pub(super) use parts::{Postponed, ReplayPart, Replayed};

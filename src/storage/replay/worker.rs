@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use roaring::RoaringBitmap;
+
+use super::parts::Postponed;
 use super::segment::{Loaded, Work};
 use crate::model::{FloatHistogram, Timestamp};
 use crate::storage::api::SeriesRef;
@@ -26,6 +29,8 @@ pub(super) struct Done {
     pub windows: BTreeMap<Timestamp, u64>,
     /// Sections that cannot be read though their checksum is right.
     pub unreadable: u64,
+    /// Series that have samples which were left for the next part.
+    pub postponed: RoaringBitmap,
 }
 
 /// Samples that came late whose series nothing names any more. They are lost only if no mark says that they are in their
@@ -57,7 +62,14 @@ impl UnknownLate {
 }
 
 /// Takes the samples of a segment that are of the shards whose bits are set. `unknown_late` is what there was before it.
-pub(super) fn take(db: &Db, segment: &Loaded, shards: u64, unknown_late: UnknownLate) -> Done {
+/// Those that `postponed` leaves for later are not.
+pub(super) fn take(
+    db: &Db,
+    segment: &Loaded,
+    shards: u64,
+    unknown_late: UnknownLate,
+    postponed: Option<&Postponed>,
+) -> Done {
     let mut worker = Worker {
         db,
         segment,
@@ -67,6 +79,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64, unknown_late: Unknown
         tally: Tally {
             db,
             min_valid: db.min_valid.load(Ordering::Relaxed),
+            postponed,
             window: (Timestamp::MAX, Timestamp::MIN, 0),
             done: Done {
                 newest: Timestamp::MIN,
@@ -76,6 +89,7 @@ pub(super) fn take(db: &Db, segment: &Loaded, shards: u64, unknown_late: Unknown
                 out_of_order: 0,
                 windows: BTreeMap::new(),
                 unreadable: 0,
+                postponed: RoaringBitmap::new(),
             },
         },
     };
@@ -222,6 +236,10 @@ impl Worker<'_> {
             done.unknown_late.since += 1;
             return;
         }
+        if self.tally.postponed.is_some_and(|p| sample.ts >= p.from) {
+            done.postponed.insert(id_of(sample.series));
+            return;
+        }
         done.out_of_order += 1;
         let taken = shard.and_then(|s| s.append_out_of_order(sample, min_valid)) == Some(Ok(()));
         done.taken += u64::from(taken);
@@ -235,6 +253,7 @@ impl Worker<'_> {
 struct Tally<'a> {
     db: &'a Db,
     min_valid: Timestamp,
+    postponed: Option<&'a Postponed>,
     /// The window of the newest sample in order: its bounds, and how many it was given.
     window: (Timestamp, Timestamp, u64),
     done: Done,
@@ -257,7 +276,22 @@ impl Tally<'_> {
             self.done.unknown += 1;
             return None;
         }
+        if let Some(postponed) = self.postponed
+            && self.postpones(postponed, id_of(series), ts)
+        {
+            return None;
+        }
         Some(self.window.0)
+    }
+
+    /// Whether a sample is not for this part. A series takes none that is older than one which was left for the next:
+    /// that one had overtaken it when both came, in one batch.
+    fn postpones(&mut self, postponed: &Postponed, id: u32, ts: Timestamp) -> bool {
+        if ts < postponed.from {
+            return postponed.series.contains(id) || self.done.postponed.contains(id);
+        }
+        self.done.postponed.insert(id);
+        true
     }
 
     /// Counts a sample that was admitted.

@@ -320,18 +320,12 @@ impl Run {
         } else {
             self.storage().maintain(self.newest).failure
         };
+        // Time counts from the newest block, and what is older than what fell off for its size is past retention as well.
         let by_time = match self.retention {
-            Retention::Time(ms) => self.newest - ms,
-            _ => Timestamp::MIN,
+            Retention::Long => Timestamp::MIN,
+            _ => self.storage().db().oldest.load(Ordering::Relaxed),
         };
-        if !relieve {
-            self.oldest = self.oldest.max(by_time);
-        }
-        if matches!(self.retention, Retention::Bytes(_)) {
-            // What is older than what fell off for its size is past retention as well.
-            let fell_until = self.storage().db().oldest.load(Ordering::Relaxed);
-            self.oldest = self.oldest.max(fell_until);
-        }
+        self.oldest = self.oldest.max(by_time);
         if self.disk.is_gone() {
             // What fell off meanwhile is not known: whatever may have. By size that may be all.
             let end = if matches!(self.retention, Retention::Bytes(_)) { Timestamp::MAX } else { by_time };
@@ -349,7 +343,8 @@ impl Run {
         match self.retention {
             Retention::Long => assert!(fell.is_empty(), "{fell:?}"),
             Retention::Time(_) => {
-                assert!(fell.keys().all(|k| k.1 < self.newest - self.options.retention_ms), "{fell:?}");
+                assert!(fell.keys().all(|k| k.1 < by_time), "{fell:?}");
+                assert!(by_time <= self.newest - self.options.retention_ms);
                 assert!(relieve || blocks.iter().all(|b| b.samples == 0 || b.ts.1 >= by_time), "{blocks:?}");
             }
             Retention::Bytes(bound) => {

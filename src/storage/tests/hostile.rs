@@ -29,6 +29,33 @@ fn samples(storage: &Storage) -> usize {
 }
 
 #[test]
+fn a_sender_from_the_far_future_blocks_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = 100 * HOUR;
+    let o = StorageOptions { now: Some(now), exemplars_max: 10, ..options(dir.path()) };
+    // Also before maintenance has said what time it is.
+    let storage = Storage::open(o).unwrap();
+    let mut a = storage.appender();
+    let series = a.series(&labels(0)).unwrap();
+    let exemplar = |ts| Exemplar { labels: Labels::empty(), value: 1.0, ts };
+    for ts in [now + 600_001, now + 1000 * HOUR, Timestamp::MAX] {
+        assert_eq!(a.append(series, ts, 1.0), Err(AppendError::TooFarAhead));
+        assert_eq!(a.append_exemplar(series, exemplar(ts)), Err(ExemplarError::TooFarAhead));
+        let value = SampleValue::Histogram(histogram(1));
+        assert_eq!(a.append_with_start(series, ts, Timestamp::MAX, value), Err(AppendError::TooFarAhead));
+    }
+    assert_eq!(a.append(series, Timestamp::MIN, 1.0), Err(AppendError::TooOld));
+    a.append_exemplar(series, exemplar(now)).unwrap();
+    a.append_with_start(series, now, Timestamp::MAX, SampleValue::Float(1.0)).unwrap();
+    assert_eq!(a.commit().unwrap().samples, 1);
+    assert_eq!(storage.stats().max_ts, Some(now));
+    assert_eq!(storage.maintain(now).failure, None);
+    storage.seal_all().unwrap();
+    let found = query(&storage, &[], ALWAYS.0, ALWAYS.1);
+    assert_eq!((found[0].1.ts.clone(), found[0].1.starts.clone()), (vec![now], vec![Timestamp::MAX]));
+}
+
+#[test]
 fn a_staleness_marker_that_makes_no_sense_as_a_histogram_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let storage = Storage::open(small(dir.path())).unwrap();
