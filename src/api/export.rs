@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::error::{ApiError, TextError};
+use super::federate::note_partial;
 use super::state::{ApiState, LiveConfig};
 use super::{body, json};
 use crate::exposition::{FamilySet, Format, SeriesValue, Writer, encode_registry, family_name};
@@ -73,6 +74,7 @@ fn export(state: &ApiState, format: Format, own_only: bool) -> Result<String, Ap
     for matchers in &live.export_match {
         export.stored(matchers, &[]);
     }
+    note_partial(state, &export.reader, "/metrics");
     let shown = state.limits.export_series_max - export.room;
     state.metrics.export_series.set(i64::try_from(shown).unwrap_or(i64::MAX));
     if export.dropped > 0 {

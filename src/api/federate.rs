@@ -19,7 +19,7 @@ use crate::exposition::protobuf::{self, FamilyType};
 use crate::exposition::{BodyFormat, FamilySet, Format, PROTOBUF_CONTENT_TYPE, SeriesValue, Writer};
 use crate::model::{CounterResetHint, Labels, LabelsBuilder, METRIC_NAME, Metadata, Timestamp};
 use crate::promql::Charge;
-use crate::storage::Samples;
+use crate::storage::{Reader, Samples};
 
 pub(super) async fn federate(
     State(state): State<Arc<ApiState>>,
@@ -86,11 +86,20 @@ fn collect(
         }
         check_wanted(cancelled)?;
     }
+    note_partial(state, &reader, "/federate");
     Ok((found, charge))
 }
 
 /// So many series are read between two looks at whether somebody still waits.
 const SERIES_BETWEEN_CHECKS: usize = 1024;
+
+/// Counts an answer that is not whole, for its format has no place to say so.
+pub(super) fn note_partial(state: &ApiState, reader: &Reader, path: &'static str) {
+    if let Some(note) = reader.partial_note() {
+        state.metrics.federation_warnings.inc();
+        tracing::warn!(path, note, "an answer lacks samples");
+    }
+}
 
 fn text(found: Vec<Found>, format: Format) -> String {
     let mut families = FamilySet::new();

@@ -287,10 +287,11 @@ pub fn success_with<T: Serialize>(data: &T, annotations: &Annotations) -> Respon
     }
 }
 
-/// The warning that a list was cut at the `limit` that the client gave.
+/// The warnings that a list was cut at the `limit` that the client gave, and that something could not be read.
 #[must_use]
-pub fn truncated(is_truncated: bool) -> Annotations {
-    let warnings = if is_truncated { vec!["results truncated due to limit".to_owned()] } else { Vec::new() };
+pub fn truncated(is_truncated: bool, partial: Option<&str>) -> Annotations {
+    let truncated = is_truncated.then_some("results truncated due to limit");
+    let warnings = truncated.into_iter().chain(partial).map(str::to_owned).collect();
     Annotations { warnings, infos: Vec::new() }
 }
 

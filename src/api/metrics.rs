@@ -33,6 +33,7 @@ pub struct ApiMetrics {
     pub panics: Counter,
     pub export_series: Gauge,
     pub export_series_dropped: Counter,
+    pub federation_warnings: Counter,
 }
 
 impl ApiMetrics {
@@ -50,6 +51,7 @@ impl ApiMetrics {
             panics: Counter::default(),
             export_series: Gauge::default(),
             export_series_dropped: Counter::default(),
+            federation_warnings: Counter::default(),
         };
         registry.register(
             "http_requests",
@@ -87,6 +89,11 @@ impl ApiMetrics {
             "export_series_dropped",
             "Stored series left out of /metrics because of its limit",
             metrics.export_series_dropped.clone(),
+        );
+        registry.register(
+            "federation_warnings",
+            "Answers of /federate and /metrics that lack samples because these could not be read",
+            metrics.federation_warnings.clone(),
         );
         metrics
     }

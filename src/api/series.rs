@@ -15,6 +15,7 @@ use super::pool::check_wanted;
 use super::state::ApiState;
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
 use crate::promql::Charge;
+use crate::storage::Reader;
 
 pub(super) async fn labels(State(state): State<Arc<ApiState>>, params: Params) -> Result<Response, ApiError> {
     state.queries.clone().run(move |cancelled| list_labels(&state, &params, None, &cancelled)).await
@@ -77,7 +78,7 @@ fn list_labels(
         json::write_str(&mut out, text);
     }
     out.push(b']');
-    Ok(json::finish(out, &json::truncated(truncated)))
+    Ok(json::finish(out, &json::truncated(truncated, reader.partial_note())))
 }
 
 /// What a text of a list takes besides its bytes.
@@ -114,8 +115,13 @@ fn list_series(state: &ApiState, params: &Params, cancelled: &Arc<AtomicBool>) -
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let mut charge = state.engine.charge(0)?;
-    let mut found =
-        if to < from { Vec::new() } else { select(state, &selectors, (from, to), &mut charge, cancelled)? };
+    let reader = state.storage.reader().until(cancelled);
+    let range = (from, to);
+    let mut found = if to < from {
+        Vec::new()
+    } else {
+        select(state, &reader, &selectors, range, &mut charge, cancelled)?
+    };
     let truncated = found.len() > limit;
     found.truncate(limit);
     let mut out = json::begin();
@@ -127,18 +133,18 @@ fn list_series(state: &ApiState, params: &Params, cancelled: &Arc<AtomicBool>) -
         json::write_labels(&mut out, labels);
     }
     out.push(b']');
-    Ok(json::finish(out, &json::truncated(truncated)))
+    Ok(json::finish(out, &json::truncated(truncated, reader.partial_note())))
 }
 
 /// The label sets that any of the selectors matches, each once, ascending.
 fn select(
     state: &ApiState,
+    reader: &Reader,
     selectors: &[Vec<Matcher>],
     (from, to): (Timestamp, Timestamp),
     charge: &mut Charge,
     cancelled: &Arc<AtomicBool>,
 ) -> Result<Vec<Labels>, ApiError> {
-    let reader = state.storage.reader().until(cancelled);
     // Each once from the start: selectors may be thousands that all match the same.
     let mut found: HashSet<Labels> = HashSet::new();
     for matchers in selectors {
@@ -187,7 +193,7 @@ fn list_metadata(state: &ApiState, params: &Params) -> Result<Response, ApiError
         out.push(b']');
     }
     out.push(b'}');
-    Ok(json::finish(out, &json::truncated(false)))
+    Ok(json::finish(out, &json::truncated(false, None)))
 }
 
 fn write_metadata(out: &mut Vec<u8>, metadata: &Metadata) {

@@ -31,6 +31,8 @@ pub struct Measured<'a> {
     pub alerts: Vec<AlertView>,
     /// Labels of the targets whose last scrape failed.
     pub targets_down: Vec<Labels>,
+    /// What is to be said of samples that could not be read.
+    pub partial: Option<&'static str>,
 }
 
 /// Puts a report together.
@@ -53,6 +55,12 @@ pub fn compose(measured: &Measured<'_>) -> Report {
         severity: IndicatorStatus::Critical,
         text: format!("Target {labels} cannot be scraped: see its last error under /api/v1/targets."),
         cause: format!("up{labels}"),
+        value: 0.0,
+    }));
+    recommendations.extend(measured.partial.map(|note| Recommendation {
+        severity: IndicatorStatus::Warning,
+        text: format!("Some of the samples of this report are missing: {note}."),
+        cause: "storage".to_owned(),
         value: 0.0,
     }));
     recommendations.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cause.cmp(&b.cause)));
@@ -331,6 +339,7 @@ mod tests {
             events,
             alerts: Vec::new(),
             targets_down,
+            partial: None,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::model::{Labels, Timestamp};
 use crate::promql::{Engine, MatrixSeries, PointValue, QueryError, QueryRequest, Value, parse};
 use crate::state::{Op, Order, Row, Scan, StateError, Store, Table};
-use crate::storage::Storage;
+use crate::storage::{Reader, Storage};
 
 /// Points of an indicator that a report reads: enough for a trend, and bounded whatever the period.
 const POINTS: i64 = 240;
@@ -146,7 +146,7 @@ impl Reports {
         let watched = self.watched();
         let indicator = watched.indicators.iter().find(|i| i.name == name);
         let indicator = indicator.ok_or_else(|| ReportsError::UnknownIndicator(name.to_owned()))?;
-        self.range(indicator, from, to, step_ms)
+        self.range(indicator, from, to, step_ms, &self.shared.storage.reader())
     }
 
     /// Makes a report of the last `period_ms`, stores it, and drops those past retention.
@@ -205,14 +205,10 @@ impl Reports {
         from: Timestamp,
         to: Timestamp,
         step_ms: i64,
+        reader: &Reader,
     ) -> Result<Vec<MatrixSeries>, ReportsError> {
         let request = QueryRequest::range(from, to, step_ms.max(1));
-        let answer = self.shared.engine.evaluate(
-            &indicator.query,
-            &indicator.expr,
-            &request,
-            &self.shared.storage.reader(),
-        );
+        let answer = self.shared.engine.evaluate(&indicator.query, &indicator.expr, &request, reader);
         match answer {
             Ok(result) => Ok(if let Value::Matrix(series) = result.value { series } else { Vec::new() }),
             Err(source) => Err(ReportsError::Query { name: indicator.name.clone(), source }),
@@ -229,8 +225,9 @@ impl Reports {
         let watched = self.watched();
         let step = (period_ms / POINTS).max(STEP_MIN_MS);
         let mut indicators = Vec::new();
+        let reader = self.shared.storage.reader();
         for indicator in &watched.indicators {
-            match self.range(indicator, now - period_ms, now, step) {
+            match self.range(indicator, now - period_ms, now, step, &reader) {
                 Ok(series) => indicators.push((indicator, series)),
                 // One expression that fails (many-to-many, say) must not cost the others their report.
                 Err(error) => {
@@ -240,7 +237,9 @@ impl Reports {
         }
         let id = self.free_id(now)?;
         let targets_down = self.targets_down(now);
-        let report = compose(&Measured { id, now, period_ms, indicators, events, alerts, targets_down });
+        let partial = reader.partial_note();
+        let report =
+            compose(&Measured { id, now, period_ms, indicators, events, alerts, targets_down, partial });
         let body = serde_json::to_vec(&report).map_err(|e| ReportsError::Decode(e.to_string()))?;
         let row = Row { key: report.id.clone(), ts: now, body };
         let expired = Op::DeleteBefore { table: Table::Reports, before: now - watched.schedule.retention_ms };

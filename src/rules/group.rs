@@ -56,6 +56,8 @@ pub struct Group {
     leftover: Vec<Labels>,
     /// The saved state is out of date.
     dirty: bool,
+    /// What was said of samples that could not be read.
+    partial: Repeats,
     last_evaluation: Option<Timestamp>,
     metrics: GroupMetrics,
     /// What several rules select; empty between ticks.
@@ -131,6 +133,7 @@ impl Group {
             rules,
             leftover: Vec::new(),
             dirty: false,
+            partial: Repeats::default(),
             last_evaluation: None,
             metrics,
             selections,
@@ -199,6 +202,17 @@ impl Group {
                     out.failures += 1;
                 }
             }
+        }
+        // As in a query, what could be read counts; the rule has nobody to tell.
+        if let Some(note) = reader.partial_note()
+            && let Some(repeated) = self.partial.say(note, ts)
+        {
+            tracing::warn!(
+                group = shared.key,
+                note,
+                repeated,
+                "rules were evaluated without some of their samples"
+            );
         }
         self.selections.forget_all();
         self.write(&mut waiting, query_ts, world, &mut out);

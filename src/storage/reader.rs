@@ -11,12 +11,16 @@ use roaring::RoaringBitmap;
 
 use super::api::Samples;
 use super::block::Block;
-use super::db::{Db, read};
+use super::db::{Db, Ring, read};
 use super::exemplars::Exemplar;
 use super::head::{HeadPart, shard_of};
 use super::index::{HeadIndex, Selecting, select_with};
 use super::selection::{HeadParts, Renumbering, Selection, TableBuilder};
 use crate::model::{Labels, Matcher, Metadata, Timestamp};
+
+/// What is said of an answer that is not whole.
+const PARTIAL: &str = "the answer is not whole: samples could not be read, because a block or the head's file is damaged, or was set aside \
+                       for that; the log names it";
 
 /// Reads.
 #[derive(Clone, Debug)]
@@ -53,10 +57,31 @@ impl Reader {
     }
 
     /// Whether something that this reader was asked for could not be read, because a block or the head's file is
-    /// damaged: what it gave is right, and not all.
+    /// damaged, or a block of its time was set aside since the start: what it gave is right, and not all.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.partial.load(Ordering::Relaxed)
+    }
+
+    /// What to tell those who get the answer, if it [is partial](Reader::is_partial).
+    #[must_use]
+    pub fn partial_note(&self) -> Option<&'static str> {
+        self.is_partial().then_some(PARTIAL)
+    }
+
+    /// The blocks that may have samples in `from..=to`. Those that were set aside would be among them.
+    fn blocks(&self, ring: &Ring, from: Timestamp, to: Timestamp) -> Vec<Arc<Block>> {
+        if read(&self.db.gaps).iter().any(|gap| gap.0 <= to && gap.1 > from) {
+            self.partial.store(true, Ordering::Relaxed);
+        }
+        ring.blocks.iter().filter(|b| b.overlaps(from, to)).map(Arc::clone).collect()
+    }
+
+    /// Notes whether a block that was read is known to be damaged by now.
+    fn note_damage(&self, block: &Block) {
+        if block.is_damaged() {
+            self.partial.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The series that all `matchers` select and that may have samples in `from..=to` (ms), in no particular order.
@@ -88,17 +113,14 @@ impl Reader {
         let mut table = TableBuilder::default();
         let mut head = self.select_head(matchers, (from, to), need, stop, &mut table);
         let ring = self.db.ring();
-        let blocks: Vec<Arc<Block>> =
-            ring.blocks.iter().filter(|b| b.overlaps(from, to)).map(Arc::clone).collect();
+        let blocks = self.blocks(&ring, from, to);
         let mut in_blocks = Vec::new();
         if !blocks.is_empty() {
             table.index();
         }
         for (i, block) in blocks.iter().enumerate() {
             let series = block.select_with(matchers, self.selecting(stop));
-            if block.is_damaged() {
-                self.partial.store(true, Ordering::Relaxed);
-            }
+            self.note_damage(block);
             let lookups = (series.len() as usize).saturating_mul(8);
             let mut renumbering = Renumbering::new(block.pair_count(), lookups);
             let mut numbers = Vec::new();
@@ -220,7 +242,7 @@ impl Reader {
                 }),
             }
         }
-        for block in self.db.ring().blocks.iter().filter(|b| b.overlaps(from, to)) {
+        for block in self.blocks(&self.db.ring(), from, to) {
             let stop = || self.is_cancelled();
             let series = (!matchers.is_empty()).then(|| block.select_with(matchers, self.selecting(&stop)));
             block.each_pair(series.as_ref(), |n, _| {
@@ -228,6 +250,7 @@ impl Reader {
                     names.insert(n.to_owned());
                 }
             });
+            self.note_damage(&block);
         }
         names.into_iter().collect()
     }
@@ -253,7 +276,7 @@ impl Reader {
                 }),
             }
         }
-        for block in self.db.ring().blocks.iter().filter(|b| b.overlaps(from, to)) {
+        for block in self.blocks(&self.db.ring(), from, to) {
             if matchers.is_empty() {
                 block.each_value(name, |v| {
                     values.insert(v.to_owned());
@@ -266,6 +289,7 @@ impl Reader {
                     }
                 });
             }
+            self.note_damage(&block);
         }
         values.into_iter().collect()
     }

@@ -111,7 +111,7 @@ pub(in crate::api) async fn list(
     let truncated = alerts.len() > limit;
     alerts.truncate(limit);
     let dtos: Vec<AlertDto> = alerts.into_iter().map(AlertDto::from).collect();
-    Ok(json::success_with(&dtos, &json::truncated(truncated)))
+    Ok(json::success_with(&dtos, &json::truncated(truncated, None)))
 }
 
 pub(in crate::api) async fn one(

@@ -78,7 +78,7 @@ pub(in crate::api) async fn current(
     let truncated = views.len() > limit;
     views.truncate(limit);
     let dtos: Vec<IndicatorDto> = views.into_iter().map(IndicatorDto::from).collect();
-    Ok(json::success_with(&dtos, &json::truncated(truncated)))
+    Ok(json::success_with(&dtos, &json::truncated(truncated, None)))
 }
 
 /// Every indicator, then the recorded metrics that no indicator of their name watches: without thresholds they are
@@ -172,7 +172,7 @@ pub(in crate::api) async fn history(
         series.truncate(limit);
         let series = series.into_iter().map(series_dto).collect();
         let dto = HistoryDto { name, from, to, step_seconds: step_ms as f64 / 1000.0, series };
-        Ok(json::success_with(&dto, &json::truncated(truncated)))
+        Ok(json::success_with(&dto, &json::truncated(truncated, None)))
     })
     .await
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::support::*;
 use crate::api::LiveConfig;
-use crate::model::MetricType;
+use crate::model::{Labels, Matcher, MetricType};
 
 #[tokio::test]
 async fn instant_queries_answer_each_type() {
@@ -537,4 +537,39 @@ async fn limits_name_themselves() {
         "bad_data",
         "--query.max-expression-length",
     );
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_told_with_every_list() {
+    use crate::storage::{Storage, StorageOptions};
+    let dir = tempfile::tempdir().unwrap();
+    let storage =
+        Storage::open(StorageOptions { dir: Some(dir.path().to_owned()), ..StorageOptions::default() })
+            .unwrap();
+    let mut appender = storage.appender();
+    let series = appender.series(&Labels::from_pairs([("__name__", "up"), ("job", "a")])).unwrap();
+    appender.append(series, NOW - 60_000, 1.0).unwrap();
+    appender.commit().unwrap();
+    storage.seal_all().unwrap();
+    drop(storage);
+    let block = std::fs::read_dir(dir.path().join("blocks")).unwrap().next().unwrap().unwrap().path();
+    // Of the index, so that not even names can be read.
+    let mut bytes = std::fs::read(&block).unwrap();
+    let at = bytes.len() - 200;
+    bytes[at] ^= 1;
+    std::fs::write(block, bytes).unwrap();
+    let server = TestServer::with(Setup { dir: Some(dir.path().to_owned()), ..Setup::default() }).await;
+    for path in ["series?match[]=up", "labels", "labels?match[]=up", "label/job/values", "query?query=up"] {
+        let answer = server.get(&format!("/api/v1/{path}")).await.json();
+        let warning = answer["warnings"][0].as_str().unwrap_or_default();
+        assert!(warning.starts_with("the answer is not whole"), "{path}: {answer}");
+    }
+    let export_match = vec![vec![Matcher::equal("__name__", "up")]];
+    server.live.send(Arc::new(LiveConfig { export_match, ..LiveConfig::default() })).unwrap();
+    for (n, path) in ["/federate?match[]=up", "/metrics"].iter().enumerate() {
+        assert_eq!(server.get(path).await.status, 200);
+        let own = server.get("/metrics").await.text();
+        let line = format!("streamgate_federation_warnings_total {}\n", 2 * n + 1);
+        assert!(own.contains(&line), "{path}: {own}");
+    }
 }

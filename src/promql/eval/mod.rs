@@ -129,8 +129,8 @@ pub(super) fn run(
     let ctx = ctx;
     let value =
         if request.step_ms == 0 { ctx.instant(expr, request.start)? } else { ctx.range(expr, request)? };
-    if reader.is_partial() {
-        ctx.notes.partial();
+    if let Some(note) = reader.partial_note() {
+        ctx.notes.partial(note);
     }
     let series = match &value {
         Value::Vector(vector) => vector.len(),

@@ -10,9 +10,6 @@ use crate::model::GoFloat;
 use crate::promql::Annotations;
 use crate::promql::ast::Pos;
 
-const PARTIAL: &str = "the answer is not whole: samples could not be read, because a block or the head's file is damaged; \
-                       the log names it";
-
 /// Collects annotations from all threads of a query. Equal texts are kept once, with the position
 /// noted last, as Prometheus keeps them.
 #[derive(Debug, Default)]
@@ -24,7 +21,7 @@ pub(super) struct Notes {
 struct Inner {
     warnings: BTreeMap<String, usize>,
     infos: BTreeMap<String, usize>,
-    partial: bool,
+    partial: Option<&'static str>,
     monotonicity: BTreeMap<(String, usize), Forced>,
 }
 
@@ -60,9 +57,9 @@ impl Notes {
         self.lock().infos.insert(text, pos.start);
     }
 
-    /// Not all that was selected could be read.
-    pub fn partial(&self) {
-        self.lock().partial = true;
+    /// Not all that was selected could be read; `note` says so.
+    pub fn partial(&self, note: &'static str) {
+        self.lock().partial = Some(note);
     }
 
     pub fn invalid_quantile(&self, q: f64, pos: &Pos) {
@@ -237,7 +234,7 @@ impl Notes {
                 place(query, *at)
             ));
         }
-        let partial = inner.partial.then(|| PARTIAL.to_owned());
+        let partial = inner.partial.map(str::to_owned);
         let warnings = inner
             .warnings
             .iter()
@@ -284,11 +281,11 @@ mod tests {
         notes.maybe_not_a_counter("x", &(9..10));
         notes.maybe_not_a_counter("x", &(5..6));
         notes.invalid_quantile(f64::INFINITY, &(8..9));
-        notes.partial();
+        notes.partial("not all");
         let got = notes.finish("rate(\nx\n+y)");
         assert_eq!(
             got.warnings,
-            ["PromQL warning: quantile value should be between 0 and 1, got +Inf (3:1)", PARTIAL]
+            ["PromQL warning: quantile value should be between 0 and 1, got +Inf (3:1)", "not all"]
         );
         assert_eq!(
             got.infos,

@@ -174,4 +174,60 @@ fn an_answer_that_leaves_out_what_is_damaged_says_so() {
     let storage = Storage::open(o).unwrap();
     let (samples, partial) = read(&storage);
     assert!(partial && samples < 51, "{samples} {partial}");
+    // That goes on when the block is set aside, for what is asked of its time.
+    assert_eq!(storage.maintain(3 * HOUR).blocks_set_aside, 1);
+    assert_eq!(read(&storage), (1, true));
+    let asks = |from, to| {
+        let (all, names, values) = (storage.reader(), storage.reader(), storage.reader());
+        assert!(all.select(&[], from, to).len() <= 1);
+        assert!(names.label_names(&[], from, to).len() <= 3);
+        assert!(values.label_values("id", &[], from, to).len() <= 1);
+        let notes = [all, names, values].map(|r| r.partial_note().is_some());
+        assert!(notes.iter().all(|n| *n == notes[0]), "{notes:?}");
+        notes[0]
+    };
+    assert!(asks(HOUR, HOUR + 1));
+    assert!(!asks(3 * HOUR, 4 * HOUR));
+}
+
+#[test]
+fn a_block_without_its_end_is_missed_from_the_start_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    put(&storage, -5, 1.0);
+    storage.seal_all().unwrap();
+    drop(storage);
+    let block = files(&dir.path().join("blocks"), "block").remove(0);
+    fs::write(block, b"nothing").unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    let reader = storage.reader();
+    assert!(reader.select(&[], 0, HOUR).is_empty() && !reader.is_partial());
+    assert!(reader.select(&[], -10, HOUR).is_empty() && reader.is_partial());
+}
+
+#[test]
+fn a_snapshot_has_no_block_that_was_damaged_while_the_server_ran() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Storage::open(options(dir.path())).unwrap();
+    for i in 0..50 {
+        put(&storage, HOUR + i, i as f64 / 7.0);
+    }
+    storage.seal_all().unwrap();
+    assert_eq!(query(&storage, &[], ALWAYS.0, ALWAYS.1).remove(0).1.ts.len(), 50);
+    storage.snapshot("whole", false).unwrap();
+    let block = files(&dir.path().join("blocks"), "block").remove(0);
+    // In place, as a disk does it.
+    let file = fs::OpenOptions::new().read(true).write(true).open(&block).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 40).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 40).unwrap();
+    assert_eq!(storage.verify(), Vec::<PathBuf>::new(), "nobody has looked again");
+    let error = storage.snapshot("damaged", false).unwrap_err().to_string();
+    assert!(error.contains(block.file_name().unwrap().to_str().unwrap()), "{error}");
+    let left: Vec<_> =
+        fs::read_dir(dir.path().join("snapshots")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["whole"]);
+    assert_eq!(storage.maintain(HOUR).blocks_set_aside, 1);
+    storage.snapshot("damaged", false).unwrap();
 }
