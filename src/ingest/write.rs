@@ -418,7 +418,8 @@ impl<'a> Append<'a> {
         let (mut pairs, mut some, mut series) = (Vec::new(), Vec::new(), Vec::new());
         while unknown.peek().is_some() {
             let bytes = unknown.peek().map_or(0, |p| p.labels_len as usize);
-            let bytes = bytes.saturating_mul(RESOLVE_AT_ONCE).min(RESOLVE_BYTES_EXPECTED_MAX);
+            // The others may be longer than the first.
+            let bytes = (bytes + bytes / 8).saturating_mul(RESOLVE_AT_ONCE).min(RESOLVE_BYTES_EXPECTED_MAX);
             let mut sets = self.app.label_sets();
             sets.reserve(RESOLVE_AT_ONCE, bytes);
             while sets.len() < RESOLVE_AT_ONCE

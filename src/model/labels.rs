@@ -291,10 +291,10 @@ impl LabelSets {
         LabelSets { packed: String::with_capacity(bytes), ends: Vec::with_capacity(sets) }
     }
 
-    /// Makes room for `sets` more sets of `bytes` bytes altogether.
+    /// Makes room for `sets` more sets of `bytes` bytes altogether, and no more than that.
     pub fn reserve(&mut self, sets: usize, bytes: usize) {
-        self.packed.reserve(bytes);
-        self.ends.reserve(sets);
+        self.packed.reserve_exact(bytes);
+        self.ends.reserve_exact(sets);
     }
 
     /// Takes all sets out; their memory is used again.

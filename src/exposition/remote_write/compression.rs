@@ -54,7 +54,11 @@ pub fn decompress(
             if len > limit {
                 return Err(DecompressError::TooLarge { limit });
             }
-            // All of it is written anew, so what stands there from before need not be cleared.
+            // All of it is written anew, so what stands there from before need neither be cleared nor moved. The next message may
+            // be a little longer.
+            if len > out.capacity() {
+                *out = vec![0; len + len / 8];
+            }
             out.resize(len, 0);
             let written = snap::raw::Decoder::new().decompress(body, out).map_err(corrupt)?;
             out.truncate(written);

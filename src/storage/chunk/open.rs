@@ -82,6 +82,10 @@ const FULL_SAMPLES: u16 = 32;
 const FULL_BYTES: u16 = 96;
 /// Records are seldom longer.
 const RECORD_SHORT: usize = 8;
+/// Room that a chunk has at first, and then what most chunks need in the end. A million chunks grow at the same time, and what they
+/// have outgrown is not all used again; this much is, by the lists of full chunks.
+const FIRST_BYTES: usize = 48;
+const MOST_BYTES: usize = 112;
 /// What changes seldom goes on up to here.
 const FULL_SAMPLES_CHANGING: u16 = BLOCK_CHUNK_SAMPLES as u16;
 
@@ -230,8 +234,7 @@ impl OpenChunk {
 
     #[cold]
     fn grow(&mut self, end: usize) {
-        // In small steps: doubling would waste a third of what a million of these take.
-        let mut grown = Vec::with_capacity((end + 8).next_multiple_of(16));
+        let mut grown = Vec::with_capacity(room_for(end));
         grown.extend_from_slice(&self.buf[..usize::from(self.used)]);
         grown.resize(grown.capacity(), 0);
         self.buf = grown.into_boxed_slice();
@@ -295,6 +298,15 @@ pub fn read_written(
     }
     out.flush();
     Some(())
+}
+
+/// How much room a chunk gets that needs `end` bytes: with a few more for the next record, in the allocator's sizes.
+fn room_for(end: usize) -> usize {
+    match end + RECORD_SHORT {
+        few if few <= FIRST_BYTES => FIRST_BYTES,
+        most if most <= MOST_BYTES => MOST_BYTES,
+        more => more.next_multiple_of(32),
+    }
 }
 
 /// The newest value while a chunk is read.

@@ -27,6 +27,13 @@ const PAGE_BYTES: usize = 256 << 10;
 /// Bytes of the checksum that follows what was pushed.
 const CHECKSUM: usize = 4;
 
+/// So many written pages are kept for their memory. What a thread gives back that another has taken from the allocator is long
+/// in coming to use again, and then it was cleared by the system in between.
+const SPARE_PAGES: usize = 8;
+
+/// Empty, with room for a page each.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
 /// The disk and the directory of the files.
 type Place = (Arc<dyn Disk>, PathBuf);
 
@@ -38,6 +45,7 @@ pub struct PageStore {
     memory_bytes_max: u64,
     windows: Mutex<BTreeMap<Timestamp, Weak<Pages>>>,
     in_memory: Arc<AtomicU64>,
+    spare: Spare,
     /// A page was begun since room was last made.
     begun: AtomicBool,
     /// Held by the one that writes.
@@ -73,6 +81,7 @@ impl PageStore {
             written: AtomicU64::new(0),
             pages: RwLock::default(),
             in_memory: Arc::clone(&self.in_memory),
+            spare: Arc::clone(&self.spare),
             damaged: AtomicBool::new(false),
         });
         windows.insert(start, Arc::downgrade(&pages));
@@ -141,6 +150,7 @@ pub struct Pages {
     written: AtomicU64,
     pages: RwLock<InMemory>,
     in_memory: Arc<AtomicU64>,
+    spare: Spare,
     /// Something did not come back as it was pushed.
     damaged: AtomicBool,
 }
@@ -175,7 +185,8 @@ impl Pages {
         let has_room = |page: &mut Vec<u8>| page.len() + bytes.len() + CHECKSUM <= PAGE_BYTES;
         let begun = !pages.back_mut().and_then(Arc::get_mut).is_some_and(has_room);
         if begun {
-            pages.push_back(Arc::new(Vec::with_capacity(PAGE_BYTES)));
+            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            pages.push_back(Arc::new(spare.unwrap_or_else(|| Vec::with_capacity(PAGE_BYTES))));
             self.in_memory.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
         }
         let number = *first + pages.len() - 1;
@@ -234,11 +245,25 @@ impl Pages {
                 // No room: it stays in memory.
                 return;
             }
-            let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
-            inner.first += 1;
-            let _written = inner.pages.pop_front();
-            self.written.store(inner.first as u64, Ordering::Release);
-            self.in_memory.fetch_sub(PAGE_BYTES as u64, Ordering::Relaxed);
+            {
+                let mut inner = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+                inner.first += 1;
+                let _written = inner.pages.pop_front();
+                self.written.store(inner.first as u64, Ordering::Release);
+                self.in_memory.fetch_sub(PAGE_BYTES as u64, Ordering::Relaxed);
+            }
+            if let Ok(page) = Arc::try_unwrap(page) {
+                self.keep_spare(page);
+            }
+        }
+    }
+
+    /// Keeps the memory of a page for the next one.
+    fn keep_spare(&self, mut page: Vec<u8>) {
+        page.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_PAGES {
+            spare.push(page);
         }
     }
 
