@@ -398,12 +398,12 @@ impl<'a> Parser<'a> {
 
     /// Seconds as a float, in ms.
     fn seconds(&self, token: &[u8], what: &str) -> Result<Timestamp, ParseError> {
-        // What is beyond the type would be another time.
-        let in_range = |ms: &f64| (Timestamp::MIN as f64..Timestamp::MAX as f64).contains(ms);
-        let ms = parse_float(token).map(|seconds| seconds * 1000.0).filter(in_range);
-        ms.map(|ms| ms as Timestamp).ok_or_else(|| {
+        let seconds = parse_float(token).filter(|s| s.is_finite());
+        let seconds = seconds.ok_or_else(|| {
             self.error_at(self.pos - token.len(), format!("invalid {what} {:?}", lossy(token)))
-        })
+        })?;
+        // Saturates at the ends of the type, as nothing sensible is that far.
+        Ok((seconds * 1000.0) as Timestamp)
     }
 
     // --- shared ---

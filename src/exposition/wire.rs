@@ -17,9 +17,6 @@ pub enum WireError {
     Utf8(&'static str),
     #[error("labels after the samples of their series")]
     ScatteredLabels,
-    /// In ms it has no room in 64 bits.
-    #[error("a timestamp is out of range")]
-    Timestamp,
     #[error("invalid native histogram: {0}")]
     Histogram(String),
     #[error("there is no symbol {reference}: the request has {count}")]

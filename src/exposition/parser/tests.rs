@@ -90,20 +90,6 @@ fn openmetrics_is_read_strictly() {
 }
 
 #[test]
-fn timestamps_that_are_out_of_range_are_refused_with_their_place() {
-    for (line, said) in [
-        ("a 1 1e300", "line 1 (byte 4): invalid timestamp \"1e300\""),
-        ("a 1 -1e300", "line 1 (byte 4): invalid timestamp \"-1e300\""),
-        ("a 1 9223372036854775.9", "line 1 (byte 4): invalid timestamp \"9223372036854775.9\""),
-        ("a 1 1 # {} 1 1e300", "line 1 (byte 13): invalid exemplar timestamp \"1e300\""),
-    ] {
-        check(Format::OpenMetrics, &format!("{line}\n# EOF\n"), &[said]);
-    }
-    check(Format::Text, "a 1 9223372036854775808\n", &["line 1 (byte 4): timestamp out of range"]);
-    check(Format::OpenMetrics, "a 1 -9e15\n# EOF\n", &[r#"__name__="a" 1 @-9000000000000000000"#]);
-}
-
-#[test]
 fn a_known_series_is_read_without_its_labels() {
     let body = b"a{b=\"c\"} 12.5\na{b=\"c\"} 1 77\na{b=\"c\"} NaN\n";
     let mut parser = Parser::new(Format::Text, body);

@@ -456,7 +456,7 @@ fn timestamp(message: &[u8]) -> Result<Timestamp, WireError> {
             (_, wire_type) => cursor.skip(wire_type)?,
         }
     }
-    seconds.checked_mul(1000).and_then(|ms| ms.checked_add(nanos / 1_000_000)).ok_or(WireError::Timestamp)
+    Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
 }
 
 fn text<'a>(bytes: &'a [u8], what: &'static str) -> Result<&'a str, WireError> {

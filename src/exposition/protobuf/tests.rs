@@ -167,28 +167,6 @@ fn labels_may_be_scattered() {
 }
 
 #[test]
-fn a_start_time_that_has_no_room_in_ms_is_refused() {
-    use crate::exposition::wire::{WireError, push_bytes, push_key, push_varint};
-    let started = |seconds: i64| {
-        let (mut time, mut counter, mut metric) = (Vec::new(), Vec::new(), Vec::new());
-        push_key(&mut time, 1, 0);
-        push_varint(&mut time, seconds as u64);
-        push_bytes(&mut counter, 3, &time);
-        push_bytes(&mut metric, 3, &counter);
-        let mut message = oracle::MetricFamily { name: "m".into(), ..Default::default() }.encode_to_vec();
-        push_bytes(&mut message, 4, &metric);
-        let body = [vec![message.len() as u8], message].concat();
-        let mut family = MetricFamilies::new(&body).next().unwrap().unwrap();
-        family.next_metric().unwrap().unwrap().number(FamilyType::Counter).map(|n| n.start)
-    };
-    assert_eq!(started(7).unwrap(), 7000);
-    assert_eq!(started(-(1 << 53)).unwrap(), -(1 << 53) * 1000);
-    for seconds in [i64::MAX, i64::MIN, 1 << 54] {
-        assert!(matches!(started(seconds), Err(WireError::Timestamp)), "{seconds}");
-    }
-}
-
-#[test]
 fn errors_name_the_place() {
     let good = oracle::MetricFamily { name: "m".into(), ..Default::default() };
     let family = |f: oracle::MetricFamily| body(&[good.clone(), f]);

@@ -38,7 +38,8 @@ impl Created {
                 let name = pairs.iter().position(|(n, _)| n == METRIC_NAME).map(|i| pairs.remove(i).1);
                 let ms = sample.value * 1000.0;
                 if let Some(family) = name.as_deref().and_then(|n| n.strip_suffix(SUFFIX))
-                    && (1.0..Timestamp::MAX as f64).contains(&ms)
+                    && ms >= 1.0
+                    && ms.is_finite()
                 {
                     let key = created.key(hasher, family, "", &pairs);
                     created.times.entry(key).or_insert(ms as Timestamp);
