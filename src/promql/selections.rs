@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use super::Charge;
 use super::ast::{Expr, selectors};
 use super::kept::Tally;
-use super::uses::{Asked, Found, Selected, Use, asked};
+use super::uses::{Asked, Found, Selected, Use, Uses};
 use crate::model::{METRIC_NAME, Matcher};
 
 /// The selections of the selectors that occur more than once in some expressions. Those who share it must read the same
@@ -28,14 +28,11 @@ pub struct Selections {
     reused: AtomicU64,
 }
 
-/// So many uses of a selector are told of at most: they are looked through whenever it is selected.
-const USES_MAX: usize = 1024;
-
 #[derive(Debug)]
 struct Repeated {
     matchers: Vec<Matcher>,
     /// At the time that was told last.
-    uses: Vec<Use>,
+    uses: Uses,
 }
 
 #[derive(Debug)]
@@ -65,7 +62,7 @@ impl Selections {
             }
             let known = repeated.entry(hash).or_default();
             if !known.iter().any(|k| k.matchers == matchers) {
-                known.push(Repeated { matchers: matchers.to_vec(), uses: Vec::new() });
+                known.push(Repeated { matchers: matchers.to_vec(), uses: Uses::default() });
             }
         }
         Selections { repeated, ..Selections::default() }
@@ -84,8 +81,7 @@ impl Selections {
     /// Tells of a use that is to come.
     pub(super) fn add_use(&mut self, matchers: &[Matcher], what: Use) {
         let known = self.repeated.get_mut(&fingerprint(matchers)).into_iter().flatten();
-        let with_room = known.filter(|r| r.matchers == matchers && r.uses.len() < USES_MAX);
-        with_room.for_each(|r| r.uses.push(what));
+        known.filter(|r| r.matchers == matchers).for_each(|r| r.uses.add(what));
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
@@ -106,7 +102,7 @@ impl Selections {
 
     /// What to ask for, for this use and others.
     pub(super) fn asked(&self, matchers: &[Matcher], own: Use) -> Asked {
-        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |r| asked(&r.uses, own))
+        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |r| r.uses.asked(own))
     }
 
     /// What was selected before, if it has all that is asked for.

@@ -51,43 +51,74 @@ impl Use {
     }
 }
 
-/// What to ask for when `own` comes, one of the `uses`.
-pub(super) fn asked(uses: &[Use], own: Use) -> Asked {
-    let mut left = uses.to_vec();
-    left.sort_by_key(|u| (Reverse(len(u.range)), u.need == Need::Newest));
-    while let Some(first) = left.first().copied() {
-        let mut select = first;
-        let (mut near, mut rest) = (Vec::new(), Vec::new());
-        for u in left {
-            if select.is_near(u) {
-                select.range = union(select.range, u.range);
-                near.push(u);
-            } else {
-                rest.push(u);
+/// So many different uses of equal matchers are looked at together, for each is compared with the others whenever one of them
+/// comes; what is told of after them is read by itself.
+const DIFFERENT_MAX: usize = 64;
+
+/// The uses of equal matchers that are to come: which there are, and how many of each.
+#[derive(Debug, Default)]
+pub(super) struct Uses(Vec<(Use, usize)>);
+
+impl Uses {
+    /// Tells of one that is to come.
+    pub fn add(&mut self, what: Use) {
+        match self.0.iter_mut().find(|(u, _)| *u == what) {
+            Some((_, count)) => *count += 1,
+            None => {
+                if self.0.len() < DIFFERENT_MAX {
+                    self.0.push((what, 1));
+                }
             }
         }
-        if near.contains(&own) {
-            return Asked { select, keep: worth_keeping(&near) };
-        }
-        left = rest;
     }
-    Asked { select: own, keep: None }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What to ask for when `own` comes.
+    pub fn asked(&self, own: Use) -> Asked {
+        if !self.0.iter().any(|(u, _)| *u == own) {
+            return Asked { select: own, keep: None };
+        }
+        let mut left = self.0.clone();
+        left.sort_by_key(|(u, _)| (Reverse(len(u.range)), u.need == Need::Newest));
+        while let Some((first, _)) = left.first().copied() {
+            let mut select = first;
+            let (mut near, mut rest) = (Vec::new(), Vec::new());
+            for (u, count) in left {
+                if select.is_near(u) {
+                    select.range = union(select.range, u.range);
+                    near.push((u, count));
+                } else {
+                    rest.push((u, count));
+                }
+            }
+            if near.iter().any(|(u, _)| *u == own) {
+                return Asked { select, keep: worth_keeping(&near) };
+            }
+            left = rest;
+        }
+        Asked { select: own, keep: None }
+    }
 }
 
 /// The time that enough of the uses read, longest first: keeping samples costs half as much as decoding them, about.
-fn worth_keeping(uses: &[Use]) -> Option<((i64, i64), usize)> {
+fn worth_keeping(uses: &[(Use, usize)]) -> Option<((i64, i64), usize)> {
     let mut best = (0, None);
-    let (mut range, mut read) = (uses.last()?.range, 0);
-    for u in uses.iter().rev() {
+    let (mut range, mut read) = (uses.last()?.0.range, 0);
+    for (u, count) in uses.iter().rev() {
         range = union(range, u.range);
-        read += len(u.range);
+        read += len(u.range) * *count as i128;
         let saved = 2 * read - 3 * len(range);
         if saved > best.0 {
             best = (saved, Some(range));
         }
     }
     let range = best.1?;
-    Some((range, uses.iter().filter(|u| union(range, u.range) == range).count()))
+    let within = uses.iter().filter(|(u, _)| union(range, u.range) == range);
+    Some((range, within.map(|(_, count)| count).sum()))
 }
 
 /// What was selected for some uses.
@@ -196,7 +227,9 @@ mod tests {
     #[test]
     fn near_uses_ask_for_all_that_they_need() {
         let check = |uses: &[Use], own: Use, select: Use, keep: Option<((i64, i64), usize)>| {
-            assert_eq!(asked(uses, own), Asked { select, keep }, "{own:?} of {uses:?}");
+            let mut told = Uses::default();
+            uses.iter().for_each(|u| told.add(*u));
+            assert_eq!(told.asked(own), Asked { select, keep }, "{own:?} of {uses:?}");
         };
         let (short, long) = (window(951, 1000), window(401, 1000));
         check(&[short, short], short, short, Some(((951, 1000), 2)));
@@ -221,6 +254,17 @@ mod tests {
         check(&[now, newest(941, 990)], now, now, None);
         let ever = window(i64::MIN, i64::MAX);
         check(&[ever, ever, now], ever, ever, Some(((i64::MIN, i64::MAX), 2)));
+    }
+
+    #[test]
+    fn only_so_many_different_uses_are_looked_at() {
+        let mut uses = Uses::default();
+        let apart = |i: usize| window(i as i64 * 1000, i as i64 * 1000 + 9);
+        (0..100_000).for_each(|i| uses.add(apart(i)));
+        (0..100_000).for_each(|_| uses.add(apart(3)));
+        assert_eq!(uses.0.len(), DIFFERENT_MAX);
+        assert_eq!(uses.asked(apart(3)).keep, Some((apart(3).range, 100_001)));
+        assert_eq!(uses.asked(apart(99_999)), Asked { select: apart(99_999), keep: None });
     }
 
     #[test]

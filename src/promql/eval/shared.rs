@@ -10,7 +10,7 @@ use super::uses::each_use;
 use crate::model::Matcher;
 use crate::promql::ast::{Expr, ExprKind};
 use crate::promql::kept::Tally;
-use crate::promql::uses::{Asked, Found, Selected, Use, asked};
+use crate::promql::uses::{Asked, Found, Selected, Use, Uses};
 
 /// So many selectors of an expression are compared with each other; what comes after them is selected by itself.
 const SELECTORS_MAX: usize = 256;
@@ -19,7 +19,7 @@ const SELECTORS_MAX: usize = 256;
 /// runs. Nothing, if each occurs once.
 #[derive(Default)]
 pub(super) struct Shared<'e> {
-    repeated: Vec<(&'e [Matcher], Vec<Use>)>,
+    repeated: Vec<(&'e [Matcher], Uses)>,
     made: Mutex<Vec<(&'e [Matcher], Selected)>>,
     tally: Option<Arc<Tally>>,
 }
@@ -28,7 +28,7 @@ impl<'e> Shared<'e> {
     /// Of an expression that is evaluated over a grid.
     pub fn of(expr: &'e Expr, times: &Times, grid: Grid) -> Self {
         let mut all: Vec<&[Matcher]> = Vec::new();
-        let mut repeated: Vec<(&[Matcher], Vec<Use>)> = Vec::new();
+        let mut repeated: Vec<(&[Matcher], Uses)> = Vec::new();
         walk(expr, 0, &mut |node, _| {
             let matchers = match &node.kind {
                 ExprKind::Vector(v) => &v.matchers[..],
@@ -39,7 +39,7 @@ impl<'e> Shared<'e> {
                 return;
             }
             if all.contains(&matchers) && !repeated.iter().any(|(r, _)| *r == matchers) {
-                repeated.push((matchers, Vec::new()));
+                repeated.push((matchers, Uses::default()));
             }
             all.push(matchers);
         });
@@ -48,19 +48,19 @@ impl<'e> Shared<'e> {
         }
         each_use(times, expr, grid, &mut |matchers, what| {
             if let Some((_, uses)) = repeated.iter_mut().find(|(r, _)| *r == matchers) {
-                uses.push(what);
+                uses.add(what);
             }
         });
         Shared { repeated, made: Mutex::default(), tally: Some(Arc::default()) }
     }
 
-    fn find_repeated(&self, matchers: &[Matcher]) -> Option<&(&'e [Matcher], Vec<Use>)> {
+    fn find_repeated(&self, matchers: &[Matcher]) -> Option<&(&'e [Matcher], Uses)> {
         self.repeated.iter().find(|(r, _)| *r == matchers)
     }
 
     /// What to ask for, for this use and others.
     pub fn asked(&self, matchers: &[Matcher], own: Use) -> Asked {
-        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |(_, uses)| asked(uses, own))
+        self.find_repeated(matchers).map_or(Asked { select: own, keep: None }, |(_, uses)| uses.asked(own))
     }
 
     /// What was selected before, if it has all that is asked for.
